@@ -1,0 +1,224 @@
+"""From photographs and runs to a dataset folder: whole-old or whole-new, and the same bytes for the same inputs."""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from builders.check_runs import check_runs, described, merge_indexes, not_described, set_name
+from builders.dataset_folder import (
+    PROVENANCE,
+    SPLITS,
+    check_replaceable,
+    write_checksums,
+    write_front_matter,
+)
+from builders.errors import UserError, choose
+from builders.files import write_atomic, write_json
+from builders.join_images import match_images
+from builders.run_folder import Run, read_run
+from builders.schema import SCHEMA_VERSION, Description, IndexRow
+from builders.shards import Row, dataset_features, write_shards
+from builders.sources import open_source
+from builders.splits import Derived, SplitCounts, derive_splits
+from builders.swap import folder_being_built
+
+
+class BuildConfig(BaseModel):
+    """What `build` makes, of what.
+
+    `runs` are run folders, one description set each; `primary` is the set that `load_dataset` opens by default, the
+    first run's if None. `with_images` puts the photographs themselves into that set: only for those who hold the
+    rights. `allow_partial` lets unfinished runs through. `shard_bytes` is uncompressed, images included.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: Path
+    runs: tuple[Path, ...] = Field(min_length=1)
+    out: Path
+    primary: str | None = None
+    with_images: bool = False
+    allow_partial: bool = False
+    seed: int = 0
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
+    shard_bytes: int = Field(default=500_000_000, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SetSummary:
+    """Rows of one description set: in the dataset by split, and left out by status (`refused`, `failed`, `missing`).
+
+    `rows_sha256` is over the features and every row, a photograph standing for itself by its own sha256.
+    """
+
+    rows_sha256: str
+    n_rows: int
+    n_per_split: dict[str, int]
+    n_left_out: dict[str, int]
+    n_shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSummary:
+    """What `build` made. `n_extra_images` counts image files that no run has indexed; `sets` has the primary first."""
+
+    out: Path
+    primary: str
+    sets: dict[str, SetSummary]
+    splits: SplitCounts
+    n_bytes: int
+    n_extra_images: int
+
+
+def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None) -> BuildSummary:
+    """Build the dataset folder `config.out` of the photographs and the runs.
+
+    `finish` is called with the complete folder before it takes its place, to write what the dataset says about
+    itself (the card); checksums are taken after it. An older build in `out` stays whole until that moment.
+    Raises `UserError` on runs that do not fit, on photographs that are gone or changed, and on an `out` not ours.
+    """
+    check_replaceable(config.out)
+    runs = [read_run(path) for path in config.runs]
+    check_runs(runs, config.allow_partial)
+    primary = config.primary or set_name(runs[0])
+    choose("primary description set", primary, [set_name(run) for run in runs])
+    indexed = merge_indexes(runs)
+    index = [row for row in indexed if row.status == "ok"]
+    extra = set(_check_images(config.images, index)).difference(row.path for row in indexed)
+    derived, counts = derive_splits(index, seed=config.seed, validation_fraction=config.validation_fraction)
+    label_names = sorted({row.label for row in index if row.label})
+    with folder_being_built(config.out) as folder:
+        sets: dict[str, SetSummary] = {}
+        for run in sorted(runs, key=lambda run: (set_name(run) != primary, set_name(run))):
+            name = set_name(run)
+            images = config.images if config.with_images and name == primary else None
+            sets[name] = _write_set(folder, run, derived, label_names, images, config)
+            _write_provenance(folder, run, name == primary, sets[name], counts, config)
+        write_front_matter(folder)
+        finish(folder)
+        write_checksums(folder)
+        n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra))
+
+
+def _check_images(images: Path, index: list[IndexRow]) -> list[str]:
+    """Raise `UserError` unless every indexed photograph is still there, byte for byte; return files nobody indexed."""
+    match = match_images(images, {row.path: row.image_sha256 for row in index})
+    if match.missing or match.changed:
+        raise UserError(
+            match.describe(images),
+            "point to the photographs that were annotated, or annotate these into a new run folder",
+        )
+    return match.extra
+
+
+def _write_set(
+    folder: Path,
+    run: Run,
+    derived: dict[str, Derived],
+    label_names: list[str],
+    images: Path | None,
+    config: BuildConfig,
+) -> SetSummary:
+    """Write the shards of one description set, and a list of the rows it lacks."""
+    name = set_name(run)
+    pairs = described(run)
+    if not pairs:
+        raise UserError(f"{run.path} holds no usable description: {len(run.index)} images indexed, none described")
+    (folder / name).mkdir()
+    features = dataset_features(label_names, with_images=images is not None)
+    label_numbers = {label: number for number, label in enumerate(label_names)}
+    digest = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode())
+    n_shards = 0
+    for split in SPLITS:
+        rows = (_row(row, each, derived[row.image_id], label_numbers) for row, each in pairs if row.split == split)
+        rows = _digested(rows, digest.update)
+        if images is not None:
+            rows = _with_images(rows, images)
+        n_shards += len(write_shards(folder / name, split, rows, features, config.shard_bytes))
+    left_out = not_described(run)
+    if left_out:
+        _write_csv(folder / PROVENANCE / f"{name}.not-described.csv", left_out)
+    return SetSummary(
+        rows_sha256=digest.hexdigest(),
+        n_rows=len(pairs),
+        n_per_split=dict(sorted(Counter(row.split for row, _ in pairs).items())),
+        n_left_out=dict(sorted(Counter(row["status"] for row in left_out).items())),
+        n_shards=n_shards,
+    )
+
+
+def _row(row: IndexRow, description: Description, derived: Derived, label_numbers: dict[str, int]) -> Row:
+    return {
+        "image_id": row.image_id,
+        "image_sha256": row.image_sha256,
+        "path": row.path,
+        "label": label_numbers.get(row.label),  # None where the source has no label
+        "description": description.description,
+        "finish_reason": description.finish_reason,
+        "n_image_tokens": description.n_image_tokens,
+        "n_prompt_tokens": description.n_prompt_tokens,
+        "n_output_tokens": description.n_output_tokens,
+        "n_tiles": description.n_tiles,
+        "flags": list(description.flags),
+        **asdict(derived),
+    }
+
+
+def _digested(rows: Iterator[Row], update: Callable[[bytes], object]) -> Iterator[Row]:
+    """The same rows, each given to `update` as it passes."""
+    for row in rows:
+        update(json.dumps(row, sort_keys=True).encode())
+        yield row
+
+
+def _with_images(rows: Iterator[Row], images: Path) -> Iterator[Row]:
+    """Rows with their photographs' original bytes, read one by one."""
+    with open_source(images) as source:
+        for row in rows:
+            photograph = source.read(row["path"])
+            if hashlib.sha256(photograph).hexdigest() != row["image_sha256"]:
+                raise UserError(f"{row['path']} changed while the dataset was being built", "build again")
+            yield {"image": {"bytes": photograph, "path": row["path"]}, **row}
+
+
+def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def _write_provenance(
+    folder: Path, run: Run, is_primary: bool, summary: SetSummary, counts: SplitCounts, config: BuildConfig
+) -> None:
+    """Write `provenance/<set>.json`: where every row of a set comes from, and what became of the others."""
+    facts: dict[str, Any] = {
+        "set_name": set_name(run),
+        "is_primary": is_primary,
+        "build": {
+            "schema_version": SCHEMA_VERSION,
+            "with_images": config.with_images and is_primary,
+            "seed": config.seed,
+            "validation_fraction": config.validation_fraction,
+            "rows_sha256": summary.rows_sha256,
+            "rows": {
+                "n_rows": summary.n_rows,
+                "n_per_split": summary.n_per_split,
+                "n_left_out": summary.n_left_out,
+            },
+            "splits": asdict(counts),
+        },
+        "run": run.run,
+        "summary": run.summary,
+    }
+    write_json(folder / PROVENANCE / f"{set_name(run)}.json", facts)

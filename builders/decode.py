@@ -1,0 +1,54 @@
+"""From a file's bytes to the pixels that every model here sees: one decoder for indexing, describing and training."""
+
+import io
+import struct
+import warnings
+import zlib
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# What Pillow's decoders were seen to raise on damaged files; their documentation promises only OSError.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError, struct.error, zlib.error)
+SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+class BadImageError(Exception):
+    """These bytes are not a usable image; the message says why, in words for `reason`."""
+
+
+def decode_rgb(data: bytes) -> tuple[Image.Image, str]:
+    """The upright 8-bit RGB image in `data`, decoded to its last pixel, and its format (`JPEG`, …).
+
+    EXIF orientation is applied, as `datasets.Image` does. The first frame stands for an animation, transparency is
+    laid on white, 16-bit grey keeps its upper 8 bits. Raises `BadImageError` for anything damaged, foreign, or with
+    more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (a decompression bomb), which is noticed before it is decoded.
+    """
+    if not data:
+        raise BadImageError("the file is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")  # odd EXIF, odd TIFF tags
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                image.load()
+                image_format = str(image.format)
+                upright = ImageOps.exif_transpose(image)
+                return _to_rgb(upright), image_format
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
+        raise BadImageError(f"too many pixels, a decompression bomb? at most {limit} are decoded") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
+    except DAMAGE as error:
+        raise BadImageError(f"damaged: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in SIXTEEN_BIT:
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")

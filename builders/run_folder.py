@@ -1,0 +1,74 @@
+"""Read a run folder: one description set, its provenance, and each image's one description."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from builders.errors import UserError
+from builders.files import read_json
+from builders.index import read_index
+from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, descriptions
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of `annotate`: `run` is run.json, `summary` is summary.json or None while the run is unfinished.
+
+    `index` is the index that the run used, sorted by path; `descriptions` maps `image_id` to its one description.
+    """
+
+    path: Path
+    run: dict[str, Any]
+    summary: dict[str, Any] | None
+    index: list[IndexRow]
+    descriptions: dict[str, Description]
+
+
+def read_run(path: Path) -> Run:
+    """Read the run folder at `path`, finished or not. Raises `UserError` where it is not one."""
+    if not (path / "run.json").is_file():
+        raise UserError(f"{path} is not a run folder: it holds no run.json", "vl-dermnet annotate IMAGES --out RUN")
+    summary = path / "summary.json"
+    return Run(
+        path=path,
+        run=read_json(path / "run.json"),
+        summary=read_json(summary) if summary.is_file() else None,
+        index=read_index(path / "index.parquet"),
+        descriptions=one_per_image(row for part in part_files(path) for row in read_part(part)),
+    )
+
+
+def part_files(path: Path) -> list[Path]:
+    """The finished parts of a run folder, in the order of their names."""
+    return sorted((path / "parts").glob("*.parquet"))
+
+
+def read_part(part: Path) -> list[Description]:
+    """The rows of one part. Raises `UserError` where the file is damaged or holds other columns."""
+    try:
+        table = pq.read_table(part)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the part {part}: {error}", f"rm '{part}' and run annotate again") from error
+    if table.schema.names != DESCRIPTION_SCHEMA.names:
+        raise UserError(f"{part} is not a part of a run: its columns are {', '.join(table.schema.names)}")
+    return descriptions(table)
+
+
+def one_per_image(rows: Iterable[Description]) -> dict[str, Description]:
+    """One description per `image_id`: computing is at-least-once, reading is exactly-once.
+
+    Where a row was asked again, an answer beats a failure, and a later row beats an earlier one.
+    """
+    best: dict[str, Description] = {}
+    for row in rows:
+        known = best.get(row.image_id)
+        if known is None or _rank(row) > _rank(known):
+            best[row.image_id] = row
+    return best
+
+
+def _rank(row: Description) -> tuple[bool, str, int]:
+    return (row.status != "failed", row.described_at, row.attempt)

@@ -1,0 +1,96 @@
+"""The records that cross folders, and their Arrow schemas: the data contract everybody else imports."""
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1  # raised when a column changes its meaning
+IndexStatus = Literal["ok", "refused"]
+DescriptionStatus = Literal["ok", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """One source file, before any model has seen it.
+
+    `image_id` is the first 16 hex digits of the sha256 of `path`: opaque, unique per file, the same on every machine.
+    `image_sha256` is that of the file's bytes, so copies share it; empty if the bytes could not be read.
+    `path` is relative to the source's root and POSIX. It names the class, so it never reaches a model.
+    `split` is `train`, `validation` or `test`; `label` the class folder's name, empty where there is none.
+    `width_px`, `height_px` are those after EXIF transposition; 0 where the file was refused before its size was known.
+    `status` is `ok` only if the image was decoded to its last pixel; else `refused`, and `reason` says why.
+    """
+
+    image_id: str
+    image_sha256: str
+    path: str
+    split: str
+    label: str
+    width_px: int
+    height_px: int
+    n_bytes: int
+    format: str
+    status: IndexStatus
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What one VLM said of one indexed image, or why it said nothing.
+
+    Copies (same `image_sha256`) are described once and carry the same text. `status` is `ok`, `refused` (the image
+    could not be used, `reason` says why) or `failed` (the engine could not answer; asked again by the next run).
+    `finish_reason` is the engine's: `stop`, `length`, …; token counts are 0 where the engine does not tell.
+    `flags` name what is suspicious about the text (`empty`, `truncated`, …); nothing is ever cut.
+    `described_at` is UTC, ISO 8601, to the second.
+    """
+
+    image_id: str
+    image_sha256: str
+    status: DescriptionStatus
+    reason: str
+    description: str
+    finish_reason: str
+    n_image_tokens: int
+    n_prompt_tokens: int
+    n_output_tokens: int
+    n_tiles: int
+    attempt: int
+    flags: tuple[str, ...]
+    engine_id: str
+    described_at: str
+
+
+INDEX_SCHEMA = pa.schema(
+    [pa.field(f.name, pa.int64() if f.type is int else pa.string(), nullable=False) for f in fields(IndexRow)]
+)
+_DESCRIPTION_TYPES: dict[Any, pa.DataType] = {int: pa.int32(), tuple[str, ...]: pa.list_(pa.string())}
+DESCRIPTION_SCHEMA = pa.schema(
+    [pa.field(f.name, _DESCRIPTION_TYPES.get(f.type, pa.string()), nullable=False) for f in fields(Description)]
+)
+
+
+def image_id_of(path: str) -> str:
+    """The opaque id of a file: 16 hex digits of the sha256 of its relative POSIX path, in UTF-8."""
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def to_table(rows: "list[IndexRow] | list[Description]", schema: pa.Schema) -> pa.Table:
+    """An Arrow table of records in `schema`'s column order."""
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+
+
+def index_rows(table: pa.Table) -> list[IndexRow]:
+    """The records of an index table, in its order."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return [IndexRow(**row) for row in rows]
+
+
+def descriptions(table: pa.Table) -> list[Description]:
+    """The records of a parts table, in its order."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        row["flags"] = tuple(row["flags"])
+    return [Description(**row) for row in rows]

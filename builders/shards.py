@@ -1,0 +1,157 @@
+"""Parquet shards, written by hand: one schema, original image bytes, and the same bytes for the same rows.
+
+`Dataset.push_to_hub` would drop image sub-folders and hold a second copy of everything; so shards are written here, as
+a stream, and carry the features of `datasets` in their Arrow metadata: `load_dataset` needs no script.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builders.errors import UserError
+from builders.files import sync_folder, write_atomic
+
+Row = dict[str, Any]
+
+# The Hub's viewer reads at most 300 MB to show a page of rows, and a reader of one row decodes its whole group.
+MAX_ROWS_WITH_IMAGES = 100
+MAX_ROWS_WITHOUT = 5_000
+MAX_GROUP_BYTES = 64 * 1024**2
+# The chunk limits of `datasets` (config.DEFAULT_CDC_OPTIONS): pages end where the content says so, so that a changed
+# row changes few chunks of a deduplicating store.
+_CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+_DICTIONARY = ["label", "finish_reason", "flags.list.element", "split_official", "split_clean"]
+
+
+def dataset_features(label_names: list[str], with_images: bool) -> datasets.Features:
+    """The columns of a description set's shards, in order; `image` first where there are images."""
+    text = datasets.Value("string")
+    count = datasets.Value("int32")
+    columns: dict[str, Any] = {"image": datasets.Image()} if with_images else {}
+    columns |= {
+        "image_id": text,
+        "image_sha256": text,
+        "path": text,
+        "label": datasets.ClassLabel(names=label_names),
+        "description": text,
+        "finish_reason": text,
+        "n_image_tokens": count,
+        "n_prompt_tokens": count,
+        "n_output_tokens": count,
+        "n_tiles": count,
+        "flags": datasets.List(text),
+        "duplicate_group": text,
+        "split_official": text,
+        "split_clean": text,
+        "in_balanced_subset": datasets.Value("bool"),
+    }
+    return datasets.Features(columns)
+
+
+def write_shards(
+    folder: Path, split: str, rows: Iterable[Row], features: datasets.Features, shard_bytes: int
+) -> list[Path]:
+    """Write `rows`, sorted by `image_id` already, as `<split>-00000-of-0000N.parquet`; at most one row group in memory.
+
+    A shard is closed before the row that would take it over `shard_bytes` (images and text, uncompressed); a row is
+    never split. No rows, no files.
+    """
+    unnamed: list[Path] = []
+    for number, shard_rows in groupby(rows, key=_Cut(max_rows=None, max_bytes=shard_bytes)):
+        unnamed.append(folder / f"{split}-{number:05d}.unnamed")
+        write_atomic(unnamed[-1], partial(_write_shard, rows=shard_rows, features=features))
+    shards = [folder / f"{split}-{number:05d}-of-{len(unnamed):05d}.parquet" for number in range(len(unnamed))]
+    for path, shard in zip(unnamed, shards, strict=True):
+        path.replace(shard)
+    if shards:
+        sync_folder(folder)
+    return shards
+
+
+def _write_shard(path: Path, rows: Iterator[Row], features: datasets.Features) -> None:
+    schema = features.arrow_schema
+    with_images = "image" in features
+    leaves = _leaf_columns(features)
+    max_rows = MAX_ROWS_WITH_IMAGES if with_images else MAX_ROWS_WITHOUT
+    options: dict[str, Any] = {
+        # JPEG does not compress, and only plain pages keep the bytes of a photograph the same in every shard
+        "compression": {leaf: "NONE" if leaf.startswith("image.") else "SNAPPY" for leaf in leaves},
+        "column_encoding": {"image.bytes": "PLAIN"} if with_images else None,
+        "use_dictionary": _DICTIONARY,
+        "write_statistics": [leaf for leaf in leaves if leaf != "image.bytes"],
+        "write_page_index": True,
+        "write_page_checksum": True,
+        "use_content_defined_chunking": _CHUNKING,
+        "sorting_columns": [pq.SortingColumn(leaves.index("image_id"))],
+    }
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for _, group in groupby(rows, key=_Cut(max_rows=max_rows, max_bytes=MAX_GROUP_BYTES)):
+            writer.write_table(pa.Table.from_pylist(list(group), schema=schema))
+
+
+class _Cut:
+    """A key for `groupby`: the number of the piece a row falls into, pieces being cut by rows and by bytes."""
+
+    def __init__(self, max_rows: int | None, max_bytes: int) -> None:
+        self.max_rows = max_rows
+        self.max_bytes = max_bytes
+        self.number = 0
+        self.n_rows = 0
+        self.n_bytes = 0
+
+    def __call__(self, row: Row) -> int:
+        n_bytes = _row_bytes(row)
+        if self.n_rows and (self.n_rows == self.max_rows or self.n_bytes + n_bytes > self.max_bytes):
+            self.number += 1
+            self.n_rows = self.n_bytes = 0
+        self.n_rows += 1
+        self.n_bytes += n_bytes
+        return self.number
+
+
+def _row_bytes(row: Row) -> int:
+    """About what a row takes uncompressed: its image, its text, and 256 bytes for ids, counts and splits."""
+    image = len(row["image"]["bytes"]) if "image" in row else 0
+    return image + len(row["description"].encode()) + len(row["path"].encode()) + 256
+
+
+def _leaf_columns(features: datasets.Features) -> list[str]:
+    """Parquet's names of the leaf columns, in order: what per-column options are keyed by."""
+    leaves: list[str] = []
+    for name, feature in features.items():
+        match feature:
+            case datasets.Image():
+                leaves += [f"{name}.bytes", f"{name}.path"]
+            case datasets.List():
+                leaves.append(f"{name}.list.element")
+            case _:
+                leaves.append(name)
+    return leaves
+
+
+def check_same_schema(shards: list[Path]) -> None:
+    """Raise `UserError` unless all shards have the same columns and the same features in their metadata.
+
+    `datasets` reads the features of the first shard only: one with another class order loads without an error and
+    mislabels every row.
+    """
+    schemas = {shard: _read_schema(shard) for shard in shards}
+    for shard, schema in schemas.items():
+        if not schema.equals(schemas[shards[0]], check_metadata=True):
+            raise UserError(
+                f"{shard} and {shards[0].name} disagree on columns or class names; labels would be mixed up",
+                "build the dataset again: `vl-dermnet build`",
+            )
+
+
+def _read_schema(shard: Path) -> Any:
+    try:
+        return pq.read_schema(shard)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the shard {shard}: {error}", "build or download the dataset again") from error

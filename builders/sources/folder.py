@@ -1,0 +1,58 @@
+"""A folder of images, its links followed but never in circles."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from builders.errors import UserError
+from builders.sources.layout import is_image_path
+
+
+class FolderSource:
+    """All image files below a folder, by relative POSIX path.
+
+    Links to folders are followed (data sets are often spread over disks), a link to one of its own parents is not.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = str(root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def paths(self) -> Iterator[str]:
+        """Relative paths of files with an image's ending, sorted by code point."""
+        yield from sorted(path for path in self._walk(self.root, ()) if is_image_path(path))
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one file; `OSError` if it cannot be read."""
+        return self._locate(path).read_bytes()
+
+    def size(self, path: str) -> int:
+        """The length of one file in bytes; `OSError` if it is not there."""
+        return self._locate(path).stat().st_size
+
+    def _walk(self, folder: Path, parents: tuple[str, ...]) -> Iterator[str]:
+        real = os.path.realpath(folder)
+        if real in parents:
+            return
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            raise UserError(f"cannot list {folder}: {error.strerror}", f"chmod u+rx '{folder}'") from error
+        for entry in entries:
+            if entry.is_dir():
+                if not entry.name.startswith("."):
+                    yield from self._walk(Path(entry.path), (*parents, real))
+            else:
+                yield Path(entry.path).relative_to(self.root).as_posix()
+
+    def _locate(self, path: str) -> Path:
+        if path.startswith("/") or ".." in Path(path).parts:
+            raise UserError(f"path '{path}' leaves {self.root}; only paths below it are read")
+        return self.root / path

@@ -1,0 +1,54 @@
+"""A zip file, read in place and never unpacked."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from builders.errors import UserError
+from builders.sources.layout import is_image_path
+
+MAX_FILE_BYTES = 512 * 1024**2  # an entry that claims more is a bomb, not a photograph
+
+
+class ZipSource:
+    """All image files in a zip, by their names in it; names that leave the archive's root are refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"cannot open {path} as a zip file: {error}", f"unzip -t '{path}'") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def paths(self) -> Iterator[str]:
+        """Names of entries with an image's ending, sorted by code point; `UserError` on a name like `../x.jpg`."""
+        names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
+        for name in names:
+            if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
+                raise UserError(f"{self.path} holds the entry '{name}', which would leave its root; nothing was read")
+        yield from sorted(name for name in set(names) if is_image_path(name))
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one entry, its checksum verified; `OSError` if it is damaged, locked or absurdly large."""
+        if self.size(path) > MAX_FILE_BYTES:
+            raise OSError(f"the entry unpacks to {self.size(path):,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        try:
+            with self._zip.open(path) as file:
+                return file.read(MAX_FILE_BYTES + 1)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            raise OSError(f"the zip entry cannot be read: {error}") from error
+
+    def size(self, path: str) -> int:
+        """The unpacked length of one entry in bytes, as the archive states it."""
+        try:
+            return self._zip.getinfo(path).file_size
+        except KeyError as error:
+            raise FileNotFoundError(f"no entry '{path}' in {self.path}") from error

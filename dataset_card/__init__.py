@@ -1,0 +1,1 @@
+"""DESCRIBE: the card of a dataset folder, its statistics and plots."""

@@ -1,0 +1,157 @@
+"""What several tests start from: a small collection of photographs, finished runs over it, the shared data, goldens.
+
+Fixtures: `photographs`, `make_run`, `shared_data` (real data sets beside the checkout, skipped where absent), `golden`
+(compares a text with tests/golden/<name>; `pytest --update-golden` rewrites it). No test may reach the network.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from builders.files import write_json, write_table
+from builders.index import index_images, write_index
+from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}  # children too
+
+TESTS = Path(__file__).resolve().parent
+SHARED_DATA = TESTS.parents[1] / "shared" / "data"
+NASTY_LABEL = 'a|b <script>"x" `c` \u202egnol\u202c שלום'
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real photographs beside the checkout; the test is skipped where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the real photographs of ../shared/data, which are not part of the repository")
+    return SHARED_DATA
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden instead of comparing with it")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """A function `golden(name, text)`: `text` must equal tests/golden/NAME."""
+
+    def compare(name: str, text: str) -> None:
+        path = TESTS / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path} is missing; write it with: pytest --update-golden"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """26 files in DermNet's layout: three classes, one named to break tables; a copy across splits, a copy in train,
+    one photograph under two labels, one with EXIF orientation, one file that is no image."""
+    root = tmp_path / "photographs"
+    for split, n_images in (("train", 6), ("test", 2)):
+        for shade, label in enumerate(("papule", "plaque", NASTY_LABEL)):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for number in range(n_images):
+                colour = (40 * shade + 20, 10 * number + 5, 200 if split == "test" else 90)
+                exif = Image.Exif()
+                if number == 1:
+                    exif[0x0112] = 6  # stored on its side
+                Image.new("RGB", (24, 16), colour).save(folder / f"{label[:3]}-{number}.jpg", exif=exif)
+    train, test = root / "train", root / "test"
+    (test / "papule" / "copy of train.jpg").write_bytes((train / "papule" / "pap-0.jpg").read_bytes())
+    (test / "plaque" / "pla-1.jpg").write_bytes((train / "papule" / "pap-2.jpg").read_bytes())
+    (train / "plaque" / "copy.jpg").write_bytes((train / "plaque" / "pla-3.jpg").read_bytes())
+    (train / "plaque" / "broken.jpg").write_bytes(b"not a photograph")
+    return root
+
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, photographs: Path) -> MakeRun:
+    """A function that writes a finished run over `photographs`, without asking any model."""
+
+    def make(
+        name: str = "tiny-doctor",
+        text: Callable[[IndexRow], str] = lambda row: f"A photograph of skin, {row.image_sha256[:4]}. שלום 🩺\n| x |",
+        keep: Callable[[IndexRow], bool] = lambda row: True,
+        change: Callable[[Description], Description] = lambda description: description,
+        finished: bool = True,
+        images: Path = photographs,
+    ) -> Path:
+        run = tmp_path / f"run-{name}"
+        index = index_images(images)
+        prompt = "You are a dermatologist.\n```\nDescribe {what} you see --- briefly.\n```"
+        described = [change(_describe(row, text(row))) for row in index if keep(row)]
+        write_json(
+            run / "run.json",
+            {
+                "schema_version": 1,
+                "set_name": name,
+                "fingerprint": hashlib.sha256(name.encode()).hexdigest(),
+                "model": {"id": f"example/{name}", "revision": "0123456789abcdef0123456789abcdef01234567"},
+                "prompt": {
+                    "name": "doctor",
+                    "text": prompt,
+                    "rendered": f"<s>{prompt}</s>",
+                    "sha256": hashlib.sha256(prompt.encode()).hexdigest(),
+                },
+                "sampling": {"temperature": 0.0, "max_tokens": 256},
+                "preprocessing": {"max_dynamic_patch": 1},
+                "engine": {
+                    "id": "scripted",
+                    "kind": "scripted",
+                    "dtype": "float32",
+                    "versions": {"python": "3.11", "transformers": "5.5"},
+                },
+                "machine": {"cores": 2},
+                "command": f"vl-dermnet annotate photographs --out run-{name} --engine scripted",
+                "created_at": "2026-01-02T03:04:05Z",
+            },
+        )
+        write_index(run / "index.parquet", index)
+        half = len(described) // 2
+        write_table(run / "parts" / "part-0.parquet", to_table(described[half:], DESCRIPTION_SCHEMA))
+        write_table(run / "parts" / "part-1.parquet", to_table(described[:half], DESCRIPTION_SCHEMA))
+        if finished:
+            write_json(run / "summary.json", {"status": {"ok": len(described)}, "images_per_s": 12.5})
+        return run
+
+    return make
+
+
+def _describe(row: IndexRow, text: str) -> Description:
+    is_ok = row.status == "ok"
+    return Description(
+        image_id=row.image_id,
+        image_sha256=row.image_sha256,
+        status="ok" if is_ok else "refused",
+        reason="" if is_ok else row.reason,
+        description=text if is_ok else "",
+        finish_reason="stop" if is_ok else "",
+        n_image_tokens=256 if is_ok else 0,
+        n_prompt_tokens=300 if is_ok else 0,
+        n_output_tokens=len(text.split()) if is_ok else 0,
+        n_tiles=1 if is_ok else 0,
+        attempt=1,
+        flags=("truncated",) if is_ok and row.image_id < "4" else (),
+        engine_id="scripted-0",
+        described_at="2026-01-02T03:04:06Z",
+    )
+
+
+@pytest.fixture
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` keeps its Arrow files in the test's own folder."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))

@@ -1,0 +1,390 @@
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from builders.build import BuildConfig, build
+from builders.dataset_folder import read_checksums, read_sets
+from builders.errors import UserError
+from builders.files import read_json, sha256_of
+from builders.run_folder import read_run
+from builders.schema import image_id_of
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "dataset"
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def id_and_path(path):
+    return f"{image_id_of(path)} ({path})"
+
+
+def test_load_dataset_returns_what_was_described(photographs, make_run, out):
+    run = read_run(make_run())
+    summary = build(BuildConfig(images=photographs, runs=(run.path,), out=out))
+    loaded = datasets.load_dataset(str(out))
+    index = {row.image_id: row for row in run.index}
+    rows = [row for split in loaded.values() for row in split]
+    assert len(rows) == 26 == summary.sets["tiny-doctor"].n_rows
+    for split, part in loaded.items():
+        assert part["image_id"] == sorted(part["image_id"])
+        names = part.features["label"].names
+        for row in part:
+            source, description = index[row["image_id"]], run.descriptions[row["image_id"]]
+            assert (row["path"], row["image_sha256"], split) == (source.path, source.image_sha256, source.split)
+            assert names[row["label"]] == source.label
+            assert row["flags"] == list(description.flags)
+            for name in (
+                "description",
+                "finish_reason",
+                "n_image_tokens",
+                "n_prompt_tokens",
+                "n_output_tokens",
+                "n_tiles",
+            ):
+                assert row[name] == getattr(description, name)
+    assert "described_at" not in rows[0]
+
+
+def test_photographs_keep_their_bytes_and_their_path(photographs, make_run, out):
+    build(BuildConfig(images=photographs, runs=(make_run(),), out=out, with_images=True))
+    loaded = datasets.load_dataset(str(out))
+    assert loaded["train"].features["image"] == datasets.Image()
+    sideways = next(row for row in loaded["train"] if row["path"].endswith("pap-1.jpg"))
+    assert sideways["image"].size == (16, 24)  # 24 x 16 as stored, turned by its EXIF orientation
+    for split in loaded.values():
+        for row in split.cast_column("image", datasets.Image(decode=False)):
+            assert row["image"] == {"bytes": (photographs / row["path"]).read_bytes(), "path": row["path"]}
+
+
+def test_two_runs_make_two_sets_and_one_is_the_default(photographs, make_run, out):
+    runs = (make_run(), make_run("other", text=lambda row: f"Other words for {row.image_id}."))
+    summary = build(BuildConfig(images=photographs, runs=runs, out=out, primary="other", with_images=True))
+    assert list(summary.sets) == ["other", "tiny-doctor"]
+    default = datasets.load_dataset(str(out), split="test")
+    assert default[0]["description"] == f"Other words for {default[0]['image_id']}."
+    named = datasets.load_dataset(str(out), "tiny-doctor", split="test")
+    assert named[0]["description"].startswith("A photograph of skin, ")
+    assert "image" in default.column_names
+    assert "image" not in named.column_names  # the bytes are there once
+    assert named["split_clean"] == default["split_clean"]
+
+
+def test_an_added_set_leaves_the_others_shards_as_they_were(photographs, make_run, out):
+    first = make_run()
+    build(BuildConfig(images=photographs, runs=(first,), out=out))
+    before = {path: content for path, content in contents(out).items() if path.startswith("tiny-doctor/")}
+    build(BuildConfig(images=photographs, runs=(first, make_run("other")), out=out))
+    assert before.items() <= contents(out).items()
+
+
+@pytest.mark.parametrize("with_images", [False, True])
+def test_the_same_inputs_give_the_same_bytes(photographs, make_run, tmp_path, with_images):
+    runs = (make_run(), make_run("other"))
+    zipped = shutil.make_archive(str(tmp_path / "zipped"), "zip", photographs)
+    for images, name in ((photographs, "first"), (zipped, "second")):
+        config = BuildConfig(images=images, runs=runs, out=tmp_path / name, with_images=with_images, shard_bytes=6_000)
+        build(config)
+    assert contents(tmp_path / "first") == contents(tmp_path / "second")
+    n_shards = {name: len(list((tmp_path / "first" / name).iterdir())) for name in ("tiny-doctor", "other")}
+    assert n_shards == {"tiny-doctor": 6 if with_images else 3, "other": 3}
+
+
+def test_a_rebuilt_dataset_is_not_served_from_the_cache_of_the_old(photographs, make_run, tmp_path):
+    for folder, word in (("a", "one"), ("a", "two"), ("b", "six")):
+        run = make_run(f"{folder}-{word}", text=lambda row, word=word: word)
+        facts = read_json(run / "run.json")
+        (run / "run.json").write_text(json.dumps(facts | {"set_name": "same"}))
+        build(BuildConfig(images=photographs, runs=(run,), out=tmp_path / folder / "dataset"))
+        loaded = datasets.load_dataset(str(tmp_path / folder / "dataset"), split="train")
+        assert set(loaded["description"]) == {word}
+
+
+def test_copies_and_contradictions_are_marked(photographs, make_run, out):
+    summary = build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
+    splits = summary.splits
+    assert (splits.n_groups, splits.n_rows_in_groups) == (3, 6)
+    assert (splits.n_excluded_conflict, splits.n_excluded_across_splits, splits.n_excluded_surplus) == (2, 1, 1)
+    rows = {row["path"]: row for split in datasets.load_dataset(str(out)).values() for row in split}
+    copy, original = rows["test/papule/copy of train.jpg"], rows["train/papule/pap-0.jpg"]
+    assert copy["duplicate_group"] == original["duplicate_group"] == original["image_sha256"][:16]
+    assert (copy["split_official"], copy["split_clean"]) == ("test", "excluded")
+    assert original["split_clean"] == "train"
+    assert rows["test/plaque/pla-1.jpg"]["split_clean"] == rows["train/papule/pap-2.jpg"]["split_clean"] == "excluded"
+
+
+def test_nothing_disappears_silently(photographs, make_run, out):
+    failing = image_id_of("train/papule/pap-3.jpg")
+
+    def fail(description):
+        if description.image_id != failing:
+            return description
+        return replace(description, status="failed", reason='engine said "no", twice', description="")
+
+    summary = build(BuildConfig(images=photographs, runs=(make_run(change=fail),), out=out))
+    assert summary.sets["tiny-doctor"].n_left_out == {"failed": 1, "refused": 1}
+    with (out / "provenance/tiny-doctor.not-described.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["status"]) for row in rows] == [
+        ("train/papule/pap-3.jpg", "failed"),
+        ("train/plaque/broken.jpg", "refused"),
+    ]
+    assert rows[0]["reason"] == 'engine said "no", twice'
+    assert len(rows) + summary.sets["tiny-doctor"].n_rows == 27
+
+
+def test_provenance_holds_the_whole_run(photographs, make_run, out):
+    run = make_run()
+    build(BuildConfig(images=photographs, runs=(run,), out=out, seed=5))
+    described = read_sets(out)[0]
+    assert described.run == read_json(run / "run.json")
+    assert described.summary == read_json(run / "summary.json")
+    assert (described.is_primary, described.build["seed"], described.build["rows"]["n_rows"]) == (True, 5, 26)
+
+
+def test_checksums_cover_every_file_and_what_finish_wrote(photographs, make_run, out):
+    def write_card(folder):
+        assert folder != out
+        (folder / "README.md").write_text("card")
+
+    build(BuildConfig(images=photographs, runs=(make_run(),), out=out), finish=write_card)
+    files = {path for path in contents(out) if path != "SHA256SUMS"}
+    assert "README.md" in files
+    assert read_checksums(out) == {path: sha256_of(out / path) for path in files}
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=out, check=True)
+
+
+def test_without_a_card_the_readme_still_says_what_load_dataset_needs(photographs, make_run, out):
+    build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
+    configs = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])["configs"]
+    assert configs[0]["default"] is True
+    assert configs[0]["data_files"] == [
+        {"split": "train", "path": "tiny-doctor/train-*"},
+        {"split": "test", "path": "tiny-doctor/test-*"},
+    ]
+
+
+def test_shards_of_all_sets_and_splits_have_one_schema(photographs, make_run, out):
+    build(BuildConfig(images=photographs, runs=(make_run(), make_run("other")), out=out, shard_bytes=2_000))
+    shards = sorted(out.glob("*/*.parquet"))
+    assert len(shards) > 4
+    assert len({pq.read_schema(shard).metadata[b"huggingface"] for shard in shards}) == 1
+
+
+KILL_ME = """
+import sys, time
+from pathlib import Path
+from builders.build import BuildConfig, build
+
+def finish(folder):
+    print("everything is written", flush=True)
+    time.sleep(60)
+
+images, run, out = map(Path, sys.argv[1:])
+build(BuildConfig(images=images, runs=(run,), out=out), finish)
+"""
+
+
+def test_killed_before_the_swap_the_old_dataset_is_whole(photographs, make_run, out):
+    build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
+    before = contents(out)
+    other = make_run("other")
+    command = [sys.executable, "-c", KILL_ME, str(photographs), str(other), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as builder:
+        assert builder.stdout.readline() == "everything is written\n"
+        builder.send_signal(signal.SIGKILL)
+    assert contents(out) == before
+    summary = build(BuildConfig(images=photographs, runs=(other,), out=out))
+    assert summary.primary == "other"
+    assert [path.name for path in out.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_failing_finish_leaves_the_old_dataset_whole(photographs, make_run, out):
+    build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
+    before = contents(out)
+
+    def fail(folder):
+        raise RuntimeError("no card today")
+
+    with pytest.raises(RuntimeError, match="no card today"):
+        build(BuildConfig(images=photographs, runs=(make_run("other"),), out=out), finish=fail)
+    assert contents(out) == before
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(photographs, make_run, out):
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
+    assert str(error.value) == (
+        f"{out} is not empty and not a dataset folder; it was left as it is\n  fix: choose another --out"
+    )
+    assert (out / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_file_that_somebody_added_is_not_lost(photographs, make_run, out):
+    config = BuildConfig(images=photographs, runs=(make_run(),), out=out)
+    build(config)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError) as error:
+        build(config)
+    assert str(error.value) == (
+        f"{out} holds 1 files that no build wrote, and would lose them: notes.txt\n"
+        "  fix: move them away, or choose another --out"
+    )
+
+
+def test_missing_descriptions_are_named(photographs, make_run, out):
+    run = make_run(keep=lambda row: row.label != "papule")
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run,), out=out))
+    papules = [f"test/papule/{name}.jpg" for name in ("copy of train", "pap-0", "pap-1")]
+    papules += [f"train/papule/pap-{number}.jpg" for number in (0, 1)]
+    assert str(error.value) == (
+        f"9 of 26 images have no description in {run} yet: {', '.join(map(id_and_path, papules))} and 4 more\n"
+        "  fix: vl-dermnet annotate photographs --out run-tiny-doctor --engine scripted"
+        "   (continues where it stopped; or build with --allow-partial)"
+    )
+    summary = build(BuildConfig(images=photographs, runs=(run,), out=out, allow_partial=True))
+    assert summary.sets["tiny-doctor"].n_left_out == {"missing": 9, "refused": 1}
+
+
+def test_an_unfinished_run_is_refused(photographs, make_run, out):
+    run = make_run(finished=False)
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run,), out=out))
+    assert str(error.value) == (
+        f"{run} is not finished: it holds no summary.json\n"
+        "  fix: vl-dermnet annotate photographs --out run-tiny-doctor --engine scripted"
+        "   (continues where it stopped; or build with --allow-partial)"
+    )
+    build(BuildConfig(images=photographs, runs=(run,), out=out, allow_partial=True))
+
+
+def test_descriptions_of_unknown_images_are_refused(photographs, make_run, out):
+    def rename(description):
+        is_first = description.image_id == image_id_of("train/papule/pap-0.jpg")
+        return replace(description, image_id="f" * 16) if is_first else description
+
+    run = make_run(change=rename)
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run,), out=out))
+    assert str(error.value) == (
+        f"1 descriptions in {run} are of images that its index does not hold: ffffffffffffffff\n"
+        "  fix: the folder mixes two runs; annotate into an empty one"
+    )
+
+
+def test_descriptions_of_other_bytes_are_refused(photographs, make_run, out):
+    path = "train/papule/pap-0.jpg"
+
+    def confuse(description):
+        return replace(description, image_sha256="0" * 64) if description.image_id == image_id_of(path) else description
+
+    run = make_run(change=confuse)
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run,), out=out))
+    assert str(error.value) == (
+        f"1 descriptions in {run} are of other bytes than its index holds: {id_and_path(path)}\n"
+        "  fix: vl-dermnet annotate photographs --out run-tiny-doctor --engine scripted"
+        "   (describes changed photographs again)"
+    )
+
+
+def test_photographs_that_changed_or_went_are_named(photographs, make_run, out):
+    run = make_run()
+    (photographs / "train/papule/pap-0.jpg").write_bytes(b"other")
+    (photographs / "test/plaque/pla-0.jpg").unlink()
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run,), out=out))
+    assert str(error.value) == (
+        f"1 of 26 images are not in {photographs}: test/plaque/pla-0.jpg\n"
+        f"1 of 26 images in {photographs} have other bytes: train/papule/pap-0.jpg\n"
+        "  fix: point to the photographs that were annotated, or annotate these into a new run folder"
+    )
+
+
+def test_photographs_that_nobody_indexed_are_counted(photographs, make_run, out):
+    run = make_run()
+    shutil.copy(photographs / "train/papule/pap-0.jpg", photographs / "train/papule/new.jpg")
+    assert build(BuildConfig(images=photographs, runs=(run,), out=out)).n_extra_images == 1
+
+
+def test_two_runs_of_one_name_are_refused(photographs, make_run, out, tmp_path):
+    run = make_run()
+    again = shutil.copytree(run, tmp_path / "again")
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run, again), out=out))
+    assert str(error.value) == (
+        f"{run} and {again} are both called 'tiny-doctor'; each description set needs its own name\n"
+        "  fix: leave one out"
+    )
+
+
+def test_runs_of_different_photographs_are_refused(photographs, make_run, out, tmp_path):
+    run = make_run()
+    changed = shutil.copytree(photographs, tmp_path / "changed")
+    path = "train/papule/pap-0.jpg"
+    shutil.copy(changed / "train/papule/pap-4.jpg", changed / path)
+    other = make_run("other", images=changed)
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run, other), out=out))
+    assert str(error.value) == (
+        f"{run} and {other} disagree about {id_and_path(path)}: its bytes, its split or its label\n"
+        "  fix: annotate both from the same photographs; two versions of a collection make two datasets"
+    )
+
+
+def test_runs_may_cover_different_files_of_one_collection(photographs, make_run, out, tmp_path):
+    part = shutil.copytree(photographs, tmp_path / "part", ignore=shutil.ignore_patterns("papule"))
+    summary = build(BuildConfig(images=photographs, runs=(make_run(), make_run("part", images=part)), out=out))
+    assert {name: each.n_rows for name, each in summary.sets.items()} == {"tiny-doctor": 26, "part": 17}
+    named = datasets.load_dataset(str(out), "part")
+    assert named["train"].features["label"].names[1:] == ["papule", "plaque"]  # the same classes in every set
+
+
+@pytest.mark.parametrize("name", ["data", "../up", "", "a/b", ".hidden", "x" * 97])
+def test_a_name_that_cannot_be_a_folder_is_refused(photographs, make_run, out, name):
+    run = make_run()
+    (run / "run.json").write_text(json.dumps(read_json(run / "run.json") | {"set_name": name}))
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run,), out=out))
+    assert str(error.value) == (
+        f"'{name}' cannot name a description set: use letters, digits, '.', '_' and '-', at most 96 of them, "
+        "and none of assets, audit, data, provenance"
+    )
+
+
+def test_an_unknown_primary_set_is_refused(photographs, make_run, out):
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(make_run(), make_run("b")), out=out, primary="c"))
+    assert str(error.value) == "unknown primary description set 'c'; choose one of: b, tiny-doctor"
+
+
+def test_a_run_without_any_description_is_refused(photographs, make_run, out):
+    run = make_run(change=lambda each: replace(each, status="failed", reason="down", description=""))
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run,), out=out))
+    assert str(error.value) == f"{run} holds no usable description: 27 images indexed, none described"
+    assert not out.exists()
+
+
+def test_a_config_takes_no_unknown_setting(tmp_path):
+    with pytest.raises(ValidationError, match="with_image"):
+        BuildConfig(images=tmp_path, runs=(tmp_path,), out=tmp_path, with_image=True)

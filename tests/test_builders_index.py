@@ -1,0 +1,117 @@
+"""The index: one row per file, whatever the file is; copies and contradictions are seen."""
+
+import hashlib
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from builders.errors import UserError
+from builders.index import index_images, read_index, stale_paths, summarise, write_index
+from builders.schema import image_id_of
+from builders.sources import open_source
+
+
+def write_noise(path, seed, size=(60, 40)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    root = tmp_path / "photos"
+    for seed, path in enumerate(["train/papule/a.jpg", "train/plaque/b.jpg", "test/papule/c.jpg"]):
+        write_noise(root / path, seed)
+    return root
+
+
+def test_rows_tell_what_the_files_are(photos):
+    rows = index_images(photos)
+    assert [row.path for row in rows] == ["test/papule/c.jpg", "train/papule/a.jpg", "train/plaque/b.jpg"]
+    row = rows[1]
+    data = (photos / row.path).read_bytes()
+    assert row.image_id == hashlib.sha256(b"train/papule/a.jpg").hexdigest()[:16]
+    assert row.image_sha256 == hashlib.sha256(data).hexdigest()
+    assert (row.split, row.label, row.width_px, row.height_px) == ("train", "papule", 60, 40)
+    assert (row.n_bytes, row.format, row.status, row.reason) == (len(data), "JPEG", "ok", "")
+
+
+def test_odd_files_are_refused_and_the_rest_goes_on(photos):
+    (photos / "train/papule/empty.jpg").write_bytes(b"")
+    (photos / "train/papule/text.jpg").write_text("not an image")
+    whole = (photos / "train/papule/a.jpg").read_bytes()
+    (photos / "train/papule/half.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "train/papule/gone.jpg").symlink_to("nowhere.jpg")
+    (photos / "train/papule/folder.jpg").mkdir()
+    long_name = "x" * 240 + ".jpg"
+    shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule" / long_name)
+    shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule" / "ünïcödé ✓ \u202egpj.jpg")
+    bad_name = os.fsdecode(b"bad-\xff.jpg")
+    shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule" / bad_name)
+
+    rows = {row.path.rpartition("/")[2]: row for row in index_images(photos, n_workers=0)}
+    refused = {name: row.reason for name, row in rows.items() if row.status == "refused"}
+    assert refused.pop("half.jpg").startswith("damaged: ")
+    assert refused == {
+        "empty.jpg": "the file is empty (0 bytes)",
+        "text.jpg": "not an image in one of the formats JPEG, PNG, WEBP, BMP, GIF, TIFF",
+        "gone.jpg": "cannot be read: No such file or directory",
+        "bad-\\xff.jpg": "the file name is not valid UTF-8; rename it",
+    }
+    assert rows[long_name].status == "ok"
+    assert rows["ünïcödé ✓ \u202egpj.jpg"].status == "ok"
+    assert "folder.jpg" not in rows
+
+
+def test_copies_and_contradictions_are_counted(photos):
+    shutil.copy(photos / "train/papule/a.jpg", photos / "test/papule/same.jpg")
+    shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule/other.jpg")
+    summary = summarise(index_images(photos))
+    assert (summary.n_surplus_copies, summary.n_copies_across_splits) == (2, 1)
+    assert summary.conflicts == [["train/papule/other.jpg", "train/plaque/b.jpg"]]
+    assert summary.n_per_label == {"papule": 4, "plaque": 1}
+
+
+def test_an_index_survives_its_file_and_equal_rows_give_equal_bytes(photos, tmp_path):
+    rows = index_images(photos)
+    write_index(tmp_path / "one.parquet", rows)
+    write_index(tmp_path / "two.parquet", rows)
+    assert read_index(tmp_path / "one.parquet") == rows
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_processes_and_this_process_agree(photos):
+    assert index_images(photos, n_workers=2) == index_images(photos, n_workers=0)
+
+
+def test_only_what_changed_is_stale(photos):
+    rows = index_images(photos)
+    write_noise(photos / "train/papule/a.jpg", 9, size=(80, 80))
+    write_noise(photos / "train/papule/new.jpg", 10)
+    with open_source(photos) as source:
+        paths = list(source.paths())
+        assert stale_paths(source, paths, rows) == ["train/papule/a.jpg", "train/papule/new.jpg"]
+        suspect = image_id_of("test/papule/c.jpg")
+        assert "test/papule/c.jpg" in stale_paths(source, paths, rows, suspects={suspect})
+
+
+def test_mistakes_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no image file in .*: looked for names ending in"):
+        index_images(tmp_path / "empty")
+    (tmp_path / "x.parquet").write_text("x")
+    with pytest.raises(UserError, match="as an index"):
+        read_index(tmp_path / "x.parquet")
+
+
+def test_the_real_set_shows_its_photograph_with_two_labels(shared_data):
+    photos = shared_data / "pad_ufes_20"
+    summary = summarise(index_images(photos))
+    assert (summary.n_files, summary.n_refused) == (307, 0)
+    assert summary.n_per_split == {"test": 60, "train": 247}
+    assert [sorted(path.rpartition("/")[2] for path in group) for group in summary.conflicts] == [
+        ["PAT_759_1433_914.jpg", "PAT_759_1538_566.jpg"]
+    ]

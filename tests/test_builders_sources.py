@@ -1,0 +1,131 @@
+"""Sources: folder and zip give the same paths and bytes, and nothing leaves their root."""
+
+import os
+import zipfile
+
+import pytest
+
+from builders.errors import UserError
+from builders.sources import open_source
+from builders.sources.layout import is_image_path, split_and_label
+
+FILES = {
+    "train/papule/papule-1.jpg": b"1",
+    "train/papule/papule-2.JPG": b"2",
+    "test/plaque/päpel ünïcode.png": b"3",
+    "test/plaque/notes.txt": b"no",
+    "test/plaque/.hidden.jpg": b"no",
+    "__MACOSX/test/plaque/a.jpg": b"no",
+}
+IMAGES = ["test/plaque/päpel ünïcode.png", "train/papule/papule-1.jpg", "train/papule/papule-2.JPG"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for path, data in FILES.items():
+        file = tmp_path / "photos" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as zipped:
+        for path, data in FILES.items():
+            zipped.writestr(path, data)
+    return tmp_path / "photos.zip"
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_every_source_lists_and_reads_the_same(kind, request):
+    with open_source(request.getfixturevalue(kind)) as source:
+        assert list(source.paths()) == IMAGES
+        for path in IMAGES:
+            assert source.read(path) == FILES[path]
+            assert source.size(path) == len(FILES[path])
+        with pytest.raises(OSError, match=r"nowhere"):
+            source.read("train/nowhere.jpg")
+
+
+def test_a_circle_of_links_ends(folder):
+    (folder / "train" / "again").symlink_to(folder / "train", target_is_directory=True)
+    (folder / "train" / "elsewhere").symlink_to(folder / "test" / "plaque", target_is_directory=True)
+    with open_source(folder) as source:
+        paths = list(source.paths())
+    assert set(IMAGES) < set(paths)
+    assert "train/elsewhere/päpel ünïcode.png" in paths
+    assert len(paths) < 10
+
+
+def test_a_dangling_link_is_listed_and_unreadable(folder):
+    (folder / "train" / "papule" / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    with open_source(folder) as source:
+        assert "train/papule/gone.jpg" in list(source.paths())
+        with pytest.raises(OSError, match="gone"):
+            source.read("train/papule/gone.jpg")
+
+
+@pytest.mark.parametrize("name", ["../evil.jpg", "/etc/evil.jpg", "train/../../evil.jpg", "train\\..\\evil.jpg"])
+def test_a_zip_with_a_name_that_leaves_its_root_is_refused(tmp_path, name):
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        info = zipfile.ZipInfo("placeholder")
+        info.filename = name
+        zipped.writestr(info, b"x")
+    with open_source(path) as source, pytest.raises(UserError, match="would leave its root; nothing was read"):
+        list(source.paths())
+
+
+def test_a_folder_reads_nothing_outside_itself(folder):
+    with open_source(folder) as source, pytest.raises(UserError, match="only paths below it are read"):
+        source.read("../photos.zip")
+
+
+def test_a_damaged_zip_entry_is_an_os_error(archive):
+    data = bytearray(archive.read_bytes())
+    place = data.index(b"papule-1.jpg") + len(b"papule-1.jpg")
+    data[place] ^= 0xFF
+    archive.write_bytes(bytes(data))
+    with open_source(archive) as source, pytest.raises(OSError, match="the zip entry cannot be read"):
+        source.read("train/papule/papule-1.jpg")
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(UserError, match="no such folder or zip file"):
+        open_source(tmp_path / "absent")
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(UserError, match="as a zip file: File is not a zip file"):
+        open_source(tmp_path / "text.zip")
+    (tmp_path / "file.bin").write_text("x")
+    with pytest.raises(UserError, match=r"neither a folder nor a \.zip file"):
+        open_source(tmp_path / "file.bin")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_without_permission_is_named(folder):
+    (folder / "train").chmod(0)
+    with open_source(folder) as source, pytest.raises(UserError, match="cannot list"):
+        list(source.paths())
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("train/papule/a.jpg", ("train", "papule")),
+        ("Test/papule/a.jpg", ("test", "papule")),
+        ("dermnet/train/papule/deep/er/a.jpg", ("train", "papule")),
+        ("val/x/a.jpg", ("validation", "x")),
+        ("papule/a.jpg", ("train", "papule")),
+        ("a.jpg", ("train", "")),
+        ("train/a.jpg", ("train", "")),
+    ],
+)
+def test_split_and_label_follow_the_folders(path, expected):
+    assert split_and_label(path) == expected
+
+
+def test_image_paths_are_told_by_their_ending():
+    assert is_image_path("a/b.JPEG")
+    assert not is_image_path("a/b.csv")
+    assert not is_image_path("a/._b.jpg")

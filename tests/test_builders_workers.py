@@ -1,0 +1,78 @@
+"""ordered_map: in order, bounded, and a worker that dies costs one item."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from builders.workers import WorkerDiedError, ordered_map
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def raise_at_two(number: int) -> int:
+    if number == 2:
+        raise ValueError("two")
+    return number
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def slow_first(number: int) -> int:
+    time.sleep(0.2 if number == 0 else 0)
+    return number
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_results_come_in_order(n_workers):
+    assert list(ordered_map(square, range(20), n_workers, ahead=4)) == [number * number for number in range(20)]
+
+
+def test_a_slow_item_does_not_change_the_order():
+    assert list(ordered_map(slow_first, range(8), 2, ahead=4)) == list(range(8))
+
+
+def test_a_dying_worker_costs_its_own_item_only():
+    results = list(ordered_map(die_at_three, range(8), 2, ahead=6))
+    assert isinstance(results[3], WorkerDiedError)
+    assert [result for place, result in enumerate(results) if place != 3] == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_workers_that_never_live_end_with_a_reason():
+    with pytest.raises(RuntimeError, match="worker processes die as soon as they start"):
+        list(ordered_map(die, range(100), 2, ahead=4))
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_an_exception_is_raised_where_its_item_stands(n_workers):
+    results = ordered_map(raise_at_two, range(5), n_workers, ahead=4)
+    assert next(results) == 0
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="two"):
+        next(results)
+
+
+def test_no_more_than_ahead_items_are_taken_early():
+    taken: list[int] = []
+
+    def numbers():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = ordered_map(square, numbers(), 2, ahead=5)
+    next(results)
+    assert len(taken) <= 6
+    results.close()
