@@ -1,0 +1,1 @@
+"""ASK: images -> VLM -> one description set; and the root command line."""

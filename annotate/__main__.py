@@ -1,0 +1,5 @@
+"""`python -m annotate` is `vl-dermnet`."""
+
+from annotate.cli import main
+
+main()

@@ -1,0 +1,76 @@
+"""The whole path in one go: the commands a user would type, typed for them, on sample photographs and a tiny model."""
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from annotate.progress import Progress
+from annotate.tiny_internvl import TINY_INTERNVL
+from builders.errors import UserError
+
+SAMPLE_SEED = 20_000  # the tiny model was trained on other seeds: it has seen none of these photographs
+MODELS = ("text_only", "image_only", "attention_pooling")
+
+
+def run_demo(out: Path, n_images: int, n_seeds: int, engine: str) -> None:
+    """Render photographs, index, describe, build and load the dataset, train, predict; say where each thing is.
+
+    Every step is one command in a process of its own, shown before it runs. What an earlier, interrupted demo in
+    `out` finished is not done again. Raises `UserError` where a step ends with an error.
+    """
+    progress, began = Progress(), time.monotonic()
+    photos, run, dataset, experiment = out / "photos", out / "run", out / "dataset", out / "experiment"
+    weights = str(TINY_INTERNVL)
+    if not photos.exists():
+        _type(progress, "sample", str(photos), "--images", str(n_images), "--seed", str(SAMPLE_SEED))
+    index = out / "index.parquet"
+    _type(progress, "index", str(photos), "--out", str(index))
+    model = ("--model", "tiny-internvl", "--dtype", "float32", "--engine", engine)
+    _type(progress, "annotate", str(photos), "--out", str(run), *model, "--index", str(index))
+    _type(progress, "build", str(photos), "--run", str(run), "--out", str(dataset), "--with-images")
+    _show_loading(progress, dataset)
+    backbones = ("--image-backbone", weights, "--text-backbone", weights, "--frozen")
+    chosen = [word for name in MODELS for word in ("--model", name)]
+    train = ("--seeds", str(n_seeds), "--protocol", "clean", *backbones)
+    _type(progress, "train", str(dataset), "--out", str(experiment), *chosen, *train)
+    picture = min((photos / "test").glob("*/*.jpg"))
+    fitted = experiment / "models" / "attention_pooling-clean-0"
+    _type(progress, "predict", str(fitted), str(picture), "--description", _description_of(run, photos, picture))
+    progress.say(f"\ndone in {time.monotonic() - began:.0f} s; everything is in {out}:")
+    for what, where in (
+        ("photographs", photos),
+        ("descriptions", run),
+        ("dataset and its card", dataset / "README.md"),
+        ("models, predictions, table", experiment),
+    ):
+        progress.say(f"  {what:27} {where}")
+    progress.say("The photographs are rendered, the words are a toy model's. Nothing here is for clinical use.")
+
+
+def _type(progress: Progress, *words: str) -> None:
+    """Show a command and run it. Raises `UserError` where it fails; its own message stands above."""
+    progress.say(f"\n$ {shlex.join(['vl-dermnet', *words])}")
+    ended = subprocess.run([sys.executable, "-m", "annotate", *words], check=False)
+    if ended.returncode:
+        raise UserError(f"the demo stopped: `vl-dermnet {words[0]}` ended with exit code {ended.returncode}")
+
+
+def _show_loading(progress: Progress, dataset: Path) -> None:
+    """Open the dataset as anybody would and print its features and one description."""
+    code = (
+        "import datasets, sys; datasets.disable_progress_bars(); d = datasets.load_dataset(sys.argv[1]);"
+        "print({name: part.num_rows for name, part in d.items()}); print(*d['train'].features.items(), sep='\\n');"
+        "row = d['test'][0]; print(row['image'].size, '-', row['description'])"
+    )
+    progress.say(f'\n>>> datasets.load_dataset("{dataset}")')
+    subprocess.run([sys.executable, "-c", code, str(dataset)], check=True)
+
+
+def _description_of(run: Path, photos: Path, picture: Path) -> str:
+    from builders.run_folder import read_run
+    from builders.schema import image_id_of
+
+    found = read_run(run).descriptions[image_id_of(picture.relative_to(photos).as_posix())]
+    return found.description

@@ -1,0 +1,147 @@
+"""What every engine takes and gives: one dataclass in, one out, and the feed between them."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from PIL import Image
+
+from annotate.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine must know to be built; all of it but `max_in_flight` can change the text.
+
+    `prompt` is the user's turn; `temperature` 0 is greedy; `dtype` is `auto` or a torch dtype's name;
+    `max_dynamic_patch` caps InternVL's tiles per image; `engine_args` go to the engine as they are.
+    """
+
+    model: Model
+    prompt: str
+    max_tokens: int
+    temperature: float
+    seed: int
+    dtype: str = "auto"
+    max_dynamic_patch: int | None = None
+    max_in_flight: int | None = None
+    engine_args: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One image to describe: upright 8-bit RGB. `key` is the sha256 of its file's bytes."""
+
+    key: str
+    image: Image.Image
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the engine said of the request with this `key`; `error` says why it said nothing, else it is empty."""
+
+    key: str
+    text: str = ""
+    finish_reason: str = ""
+    n_image_tokens: int = 0
+    n_prompt_tokens: int = 0
+    n_output_tokens: int = 0
+    n_tiles: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What a started engine knows of itself, for run.json: how the prompt was rendered, dtype and versions."""
+
+    engine_id: str
+    rendered_prompt: str
+    dtype: str
+    versions: dict[str, str]
+
+
+class Engine(Protocol):
+    """Describes images. `start` loads the model; `describe` streams: it takes requests when it has room for them and
+    yields answers as they come, in any order, exactly one per request, whatever happens to one of them.
+    """
+
+    def start(self) -> EngineFacts:
+        """Load the model."""
+        ...
+
+    def describe(self, feed: "Feed") -> Iterator[Answer]:
+        """Answer everything that the feed holds."""
+        ...
+
+    def close(self) -> None:
+        """Give back what `start` took."""
+        ...
+
+
+class Feed:
+    """Requests made by a thread ahead of the engine, at most `ahead` of them waiting, so that neither side stalls.
+
+    `take(wait=False)` gives None while nothing is ready; `is_finished` turns true after the last request was taken.
+    An exception in the source is raised by `take`.
+    """
+
+    _END = object()
+
+    def __init__(self, requests: Iterable[Request], ahead: int) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+        self._stop = threading.Event()
+        self.is_finished = False
+        self._thread = threading.Thread(target=self._fill, args=(requests,), name="feed", daemon=True)
+        self._thread.start()
+
+    def take(self, wait: bool) -> Request | None:
+        """The next request; None if there is none yet (without `wait`) or none any more."""
+        if self.is_finished:
+            return None
+        try:
+            item = self._queue.get(block=wait)
+        except queue.Empty:
+            return None
+        if item is self._END:
+            self.is_finished = True
+            return None
+        if isinstance(item, BaseException):
+            self.is_finished = True
+            raise item
+        return item
+
+    def take_many(self, n: int) -> list[Request]:
+        """The next `n` requests, fewer at the end; waits for them."""
+        batch: list[Request] = []
+        while len(batch) < n and not self.is_finished:
+            request = self.take(wait=True)
+            if request is not None:
+                batch.append(request)
+        return batch
+
+    def close(self) -> None:
+        """Stop the thread; what was not taken is dropped."""
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _fill(self, requests: Iterable[Request]) -> None:
+        last: Any = self._END
+        try:
+            for request in requests:
+                self._queue.put(request)
+                if self._stop.is_set():
+                    break
+        except BaseException as error:  # handed to the engine's thread, where it is raised
+            last = error
+        finally:
+            close = getattr(requests, "close", None)
+            if close is not None:
+                close()  # a generator's processes end here, in the thread that ran it
+        self._queue.put(last)

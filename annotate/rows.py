@@ -1,0 +1,56 @@
+"""From an engine's answer to rows of the description set: one for each file that holds the image."""
+
+from annotate.engines import Answer
+from annotate.provenance import utc_now
+from builders.schema import Description, IndexRow
+
+
+def rows_of(
+    answer: Answer, copies: list[IndexRow], done: dict[str, Description], engine_id: str, flags: tuple[str, ...]
+) -> list[Description]:
+    """One row per copy of the described image; `attempt` counts on from the row that an earlier run left in `done`."""
+    now = utc_now()
+    return [
+        Description(
+            image_id=row.image_id,
+            image_sha256=row.image_sha256,
+            status="failed" if answer.error else "ok",
+            reason=answer.error,
+            description=answer.text,
+            finish_reason=answer.finish_reason,
+            n_image_tokens=answer.n_image_tokens,
+            n_prompt_tokens=answer.n_prompt_tokens,
+            n_output_tokens=answer.n_output_tokens,
+            n_tiles=answer.n_tiles,
+            attempt=1 + (done[row.image_id].attempt if row.image_id in done else 0),
+            flags=flags,
+            engine_id=engine_id,
+            described_at=now,
+        )
+        for row in copies
+    ]
+
+
+def refused_rows(index: list[IndexRow], done: dict[str, Description]) -> list[Description]:
+    """A row for each refused file that has none yet: every indexed file stands in the set, with its reason."""
+    now = utc_now()
+    return [
+        Description(
+            image_id=row.image_id,
+            image_sha256=row.image_sha256,
+            status="refused",
+            reason=row.reason,
+            description="",
+            finish_reason="",
+            n_image_tokens=0,
+            n_prompt_tokens=0,
+            n_output_tokens=0,
+            n_tiles=0,
+            attempt=0,
+            flags=(),
+            engine_id="",
+            described_at=now,
+        )
+        for row in index
+        if row.status == "refused" and (row.image_id not in done or done[row.image_id].status != "refused")
+    ]
