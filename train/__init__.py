@@ -1,0 +1,1 @@
+"""LEARN: fusion classifiers from the published dataset."""

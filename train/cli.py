@@ -1,0 +1,155 @@
+"""The commands train, table and predict: parse, call one function, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command(epilog="Example: vl-dermnet train dataset --out exp --model all --seeds 5 --frozen")
+def train(
+    dataset: Annotated[str, typer.Argument(help="A dataset folder, or a Hub repository's id.")],
+    out: Annotated[Path, typer.Option(help="The experiment folder; finished runs in it are skipped.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder with the photographs, where the dataset does not hold them.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="all, or: text_only, image_only, concat, gating, dual_film, attention_pooling; repeatable."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
+    protocol: Annotated[
+        str, typer.Option(help="official (the source's split), clean (no copies across splits), or both.")
+    ] = "both",
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Do not train the backbones: compute their features once, train heads.")
+    ] = False,
+    image_backbone: Annotated[
+        str | None, typer.Option(help="AutoModel folder or Hub id; of a multimodal one, its vision part.")
+    ] = None,
+    image_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the image backbone.")] = None,
+    text_backbone: Annotated[
+        str | None, typer.Option(help="AutoModel folder or Hub id; of a multimodal one, its text part.")
+    ] = None,
+    text_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the text backbone.")] = None,
+    set_name: Annotated[str | None, typer.Option("--set", help="Description set; the primary one by default.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the dataset.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="By default 60 with --frozen, else 10.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of the fusion.")] = 1e-3,
+    image_lr: Annotated[float, typer.Option(help="Peak learning rate of the image backbone.")] = 5e-5,
+    text_lr: Annotated[float, typer.Option(help="Peak learning rate of the text backbone.")] = 2e-5,
+    label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
+    max_text_tokens: Annotated[int, typer.Option(min=1, help="Longer descriptions are cut, and counted.")] = 256,
+    augment: Annotated[bool, typer.Option(help="Flip and shift images when fine-tuning.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision, on CUDA only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Train fusion classifiers on DATASET: models × protocols × seeds, each tested once.
+
+    Writes predictions, models and results.json to OUT and prints the table. An interrupted experiment goes on where
+    it stopped when the same command is given again.
+    """
+    from pydantic import ValidationError
+
+    from builders.errors import UserError
+    from train.config import TrainConfig
+
+    given = {
+        "image_backbone": image_backbone,
+        "text_backbone": text_backbone,
+    }
+    try:
+        config = TrainConfig.model_validate(
+            {
+                "dataset": dataset,
+                "out": out,
+                "images": images,
+                "models": () if not model or "all" in model else tuple(model),
+                "n_seeds": seeds,
+                "protocol": protocol,
+                "is_frozen": frozen,
+                "image_revision": image_revision,
+                "text_revision": text_revision,
+                "set_name": set_name,
+                "revision": revision,
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "lr": lr,
+                "image_lr": image_lr,
+                "text_lr": text_lr,
+                "label_smoothing": label_smoothing,
+                "max_text_tokens": max_text_tokens,
+                "is_augmented": augment,
+                "device": device,
+                "is_bf16": bf16,
+                **{name: value for name, value in given.items() if value is not None},
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{name} is {first['input']!r}: {first['msg']}", "vl-dermnet train --help") from error
+    from train.experiment import run  # heavy: kept out of --help
+
+    experiment = run(config)
+    table(experiment.folder, json=json)
+
+
+@app.command(epilog="Example: vl-dermnet table exp --markdown")
+def table(
+    experiment: Annotated[Path, typer.Argument(help="An experiment folder, as `train` writes it.")],
+    json: Annotated[bool, typer.Option("--json", help="For machines, numbers unrounded.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="For a README.")] = False,
+) -> None:
+    """Print the paper's table beside ours, from the experiment's predictions alone."""
+    from rich.console import Console
+
+    from train.table import experiment_table, table_json
+
+    found = experiment_table(experiment)
+    if json:
+        typer.echo(table_json(found))
+    elif markdown:
+        typer.echo(found.as_markdown(), nl=False)
+    else:
+        console = Console()
+        # A pipe has no width: never fold numbers there.
+        console.print(found.as_rich(), width=None if console.is_terminal else 200)
+
+
+@app.command(epilog="Example: vl-dermnet predict exp/models/attention_pooling-official-0 a.jpg --description 'A red …'")
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder: EXP/models/NAME.")],
+    images: Annotated[list[Path], typer.Argument(help="Photographs.")],
+    description: Annotated[
+        str | None, typer.Option(help="What a doctor or a VLM says of the image; without it, the image alone counts.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="For machines: every class.")] = False,
+) -> None:
+    """Classify photographs with a trained model, from its folder alone. Not for clinical use."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from builders.errors import UserError
+    from train.predict import NOTICE, Predictor
+
+    if description is not None and len(images) > 1:
+        raise UserError(f"--description speaks of one image, and {len(images)} were given", "ask for one at a time")
+    predictor = Predictor(model)
+    predictions = [predictor.predict(image, description) for image in images]
+    if json:
+        answers = [{**asdict(each), "message": each.message} for each in predictions]
+        typer.echo(dumps({"notice": NOTICE, "predictions": answers}, indent=2, ensure_ascii=False))
+        return
+    for each in predictions:
+        typer.echo(each.image)
+        for name, probability in list(each.probabilities.items())[:top]:
+            typer.echo(f"  {100 * probability:5.1f} %  {name}")
+        if each.message:
+            typer.echo(f"note: {each.image}: {each.message}", err=True)
+    typer.echo(NOTICE, err=True)

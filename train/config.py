@@ -1,0 +1,65 @@
+"""Everything a training run can be told, with the defaults; written beside every experiment."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Protocol = Literal["official", "clean"]
+PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
+    "official": ("official",),
+    "clean": ("clean",),
+    "both": ("official", "clean"),
+}
+
+
+class TrainConfig(BaseModel):
+    """What `train.experiment.run` does; a default for everything but the two paths.
+
+    `dataset` is a dataset folder or a Hub repository's id; `images` a folder with its photographs, where the dataset
+    does not hold them. The default backbones are the paper's most likely ones (its slides do not name checkpoints).
+    With `is_frozen`, backbones only extract features, once, and `image_lr` and `text_lr` are not used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    out: Path
+
+    set_name: str | None = None
+    revision: str | None = None
+    images: Path | None = None
+
+    models: tuple[str, ...] = ()  # empty: every one of train.fusion.FUSIONS
+    n_seeds: Annotated[int, Field(ge=1)] = 5
+    protocol: Literal["official", "clean", "both"] = "both"
+
+    image_backbone: str = "google/vit-base-patch16-224-in21k"
+    image_revision: str | None = None
+    text_backbone: str = "google-bert/bert-base-uncased"
+    text_revision: str | None = None
+    max_text_tokens: Annotated[int, Field(ge=1)] = 256
+
+    is_frozen: bool = False
+    epochs: Annotated[int, Field(ge=1)] | None = None  # None: 60 with frozen backbones, else 10
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    lr: Annotated[float, Field(gt=0)] = 1e-3  # of the head
+    image_lr: Annotated[float, Field(gt=0)] = 5e-5
+    text_lr: Annotated[float, Field(gt=0)] = 2e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    is_augmented: bool = True  # flips and shifts of the pixels; no effect on frozen backbones
+    device: str = "auto"
+    is_bf16: bool = False  # autocast, on CUDA only
+
+    @property
+    def n_epochs(self) -> int:
+        """How often the training rows are seen."""
+        return self.epochs or (60 if self.is_frozen else 10)
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """Which split columns are used, in the order of the table."""
+        return PROTOCOLS[self.protocol]

@@ -1,0 +1,26 @@
+"""Image only: the photograph's pooled vector and a linear layer; the row that every fusion has to beat."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from train.features import Features
+from train.fusion.base import Fusion
+
+
+class ImageOnly(Fusion):
+    """The baseline that never reads the description: `logits = W v + b`.
+
+    Dosovitskiy et al. 2021, section 3.1 (a linear layer over the class token), https://arxiv.org/abs/2010.11929
+
+    Shape: image_pooled (batch, image_dim) -> (batch, n_classes)
+    """
+
+    uses_text = False
+
+    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
+        super().__init__(image_dim, text_dim, n_classes)
+        self.classify = nn.Linear(image_dim, n_classes)
+
+    def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
+        """One logit per class."""
+        return self.classify(features.image_pooled)

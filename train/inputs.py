@@ -1,0 +1,169 @@
+"""Where the loop gets a batch's features from: computed live from pixels and token ids, or once and then from disk."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from builders.errors import UserError
+from builders.files import write_atomic
+from train.backbones import Encoded, ImageBackbone, TextBackbone
+from train.data import Rows
+from train.features import Features
+from train.model import FusionModel, no_features
+from train.pixels import PackedPixels, augment
+from train.texts import TokenisedTexts
+
+TokensAndPooled = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # (n, n_tokens, dim) and (n, dim), memory-mapped
+_FLOAT32_BYTES = 2 << 30  # cached tokens beyond this many bytes are kept in half precision
+
+
+class LiveInputs:
+    """Features through the model's own backbones, batch by batch: what fine-tuning needs."""
+
+    def __init__(
+        self, pixels: PackedPixels | None, texts: TokenisedTexts | None, device: torch.device, is_augmented: bool
+    ) -> None:
+        self.pixels = pixels
+        self.texts = texts
+        self.device = device
+        self.is_augmented = is_augmented
+
+    def features(self, model: FusionModel, rows: Rows, order: tuple[int, int] | None = None) -> Features:
+        """The features of `rows`; with `order`, which is (seed, epoch), of augmented pixels."""
+        pixels = token_ids = mask = None
+        if model.image is not None and self.pixels is not None:
+            batch = self.pixels[rows]
+            if order is not None and self.is_augmented:
+                batch = augment(batch, *order, rows)
+            pixels = torch.from_numpy(batch).to(self.device)
+        if model.text is not None and self.texts is not None:
+            length = max(1, int(self.texts.mask[rows].sum(axis=1).max()))  # no longer than the batch needs
+            token_ids = torch.from_numpy(self.texts.token_ids[rows, :length]).to(self.device)
+            mask = torch.from_numpy(self.texts.mask[rows, :length]).to(self.device)
+        return model.encode(pixels, token_ids, mask, len(rows))
+
+
+class CachedInputs:
+    """Features computed once with frozen backbones, read from memory-mapped arrays: what training heads needs."""
+
+    def __init__(
+        self,
+        image: TokensAndPooled | None,
+        text: TokensAndPooled | None,
+        text_mask: npt.NDArray[np.bool_] | None,
+        device: torch.device,
+    ) -> None:
+        self.image = image
+        self.text = text
+        self.text_mask = text_mask
+        self.device = device
+
+    def n_values_per_row(self, model: FusionModel) -> int:
+        """How many numbers `model` reads of one row."""
+        used = [part for part, tower in ((self.image, model.image), (self.text, model.text)) if part and tower]
+        return sum(int(np.prod(part[0 if model.uses_tokens else 1].shape[1:])) for part in used)
+
+    def features(self, model: FusionModel, rows: Rows, order: tuple[int, int] | None = None) -> Features:
+        """The features of `rows`; `order` changes nothing, because cached features cannot be augmented."""
+        features = no_features(len(rows), self.device)
+        if model.image is not None and self.image is not None:
+            tokens, pooled = self._read(self.image, rows, None, model.uses_tokens)
+            features = replace(features, image_tokens=tokens, image_pooled=pooled)
+        if model.text is not None and self.text is not None and self.text_mask is not None:
+            length = max(1, int(self.text_mask[rows].sum(axis=1).max()))  # no longer than the batch needs
+            tokens, pooled = self._read(self.text, rows, length, model.uses_tokens)
+            mask = torch.from_numpy(self.text_mask[rows, :length]).to(self.device)
+            features = replace(features, text_tokens=tokens, text_pooled=pooled, text_mask=mask)
+        return features
+
+    def _read(
+        self, arrays: TokensAndPooled, rows: Rows, length: int | None, uses_tokens: bool
+    ) -> tuple[Tensor, Tensor]:
+        tokens, pooled = arrays
+        read = tokens[rows, :length] if uses_tokens else tokens[rows, :length, :0]
+        return (
+            torch.from_numpy(read.astype(np.float32)).to(self.device),
+            torch.from_numpy(pooled[rows]).to(self.device),
+        )
+
+
+Inputs = LiveInputs | CachedInputs
+
+
+@torch.inference_mode()
+def cache_image_features(
+    backbone: ImageBackbone, pixels: PackedPixels, pixels_key: str, cache: Path, on_images: Callable[[int], None]
+) -> TokensAndPooled:
+    """Tokens and pooled vectors of all images, memory-mapped; computed only where the same ones are not there yet."""
+    key = _key_of(backbone.model, backbone.config.model_dump_json(), pixels_key)
+
+    def encode(rows: slice) -> Encoded:
+        device = next(backbone.parameters()).device
+        return backbone(torch.from_numpy(np.array(pixels[rows])).to(device))
+
+    return _cache(cache / f"image-{key}", len(pixels), encode, on_images)
+
+
+@torch.inference_mode()
+def cache_text_features(
+    backbone: TextBackbone, texts: TokenisedTexts, cache: Path, on_texts: Callable[[int], None]
+) -> TokensAndPooled:
+    """Tokens and pooled vectors of all texts, memory-mapped; computed only where the same ones are not there yet."""
+    content = hashlib.sha256(texts.token_ids.tobytes() + texts.mask.tobytes()).hexdigest()
+    key = _key_of(backbone.model, backbone.config.model_dump_json(), content)
+
+    def encode(rows: slice) -> Encoded:
+        device = next(backbone.parameters()).device
+        return backbone(
+            torch.from_numpy(texts.token_ids[rows]).to(device), torch.from_numpy(texts.mask[rows]).to(device)
+        )
+
+    return _cache(cache / f"text-{key}", len(texts.token_ids), encode, on_texts)
+
+
+def _key_of(model: nn.Module, *parts: str) -> str:
+    """16 hex digits over a model's weights and everything else that its features depend on."""
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache(
+    folder: Path, n_rows: int, encode: Callable[[slice], Encoded], on_rows: Callable[[int], None]
+) -> TokensAndPooled:
+    tokens_path, pooled_path = folder / "tokens.npy", folder / "pooled.npy"
+    if not pooled_path.is_file():  # written last
+
+        def write(tokens_part: Path) -> None:
+            first = encode(slice(0, 1)).tokens
+            shape = (n_rows, *first.shape[1:])
+            dtype = np.float32 if 4 * np.prod(shape) <= _FLOAT32_BYTES else np.float16
+            tokens = np.lib.format.open_memmap(tokens_part, mode="w+", dtype=dtype, shape=shape)
+            pooled = np.empty((n_rows, shape[-1]), dtype=np.float32)
+            for start in range(0, n_rows, 64):
+                rows = slice(start, min(start + 64, n_rows))
+                encoded = encode(rows)
+                tokens[rows] = encoded.tokens.float().cpu().numpy()
+                pooled[rows] = encoded.pooled.float().cpu().numpy()
+                if not np.isfinite(tokens[rows]).all():
+                    raise UserError(
+                        f"a frozen backbone gave features that {np.dtype(dtype).name} cannot hold (inf or nan)",
+                        "train without --frozen, or choose another backbone",
+                    )
+                on_rows(rows.stop - rows.start)
+            tokens.flush()
+            np.save(folder / ".pooled.npy", pooled)
+
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(tokens_path, write)
+        (folder / ".pooled.npy").replace(pooled_path)
+    return np.load(tokens_path, mmap_mode="r"), np.load(pooled_path, mmap_mode="r")
