@@ -1,6 +1,7 @@
 """The command line `vl-dermnet`: it parses, calls one function, prints. Results on stdout, the rest on stderr."""
 
 import dataclasses
+import errno
 import json
 import shlex
 import sys
@@ -12,6 +13,7 @@ import typer
 from builders.errors import UserError
 from train.cli import app as train_app
 
+FULL_OR_LOCKED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TOO_MANY_REFUSED = 1, 130, 3
 
 app = typer.Typer(
@@ -237,6 +239,13 @@ def main() -> None:
         app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_MISTAKE)
+    except OSError as error:
+        if error.errno not in FULL_OR_LOCKED:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        typer.echo(f"error: cannot write: {error.strerror}{where}; what was finished before is kept", err=True)
+        typer.echo("  fix: make room or write elsewhere, then type the same command again", err=True)
         sys.exit(EXIT_MISTAKE)
 
 

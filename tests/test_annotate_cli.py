@@ -1,6 +1,8 @@
 """The command line: fast help, one-line mistakes, results on stdout and the rest on stderr."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -93,6 +95,27 @@ def test_too_many_refused_files_end_with_3_after_all_is_done(photos, tmp_path):
         ).returncode
         == 0
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount a tiny disk")
+def test_a_full_disk_is_one_message_and_the_run_goes_on_when_there_is_room(photos, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let root mount")
+    try:
+        (disk / "ballast").write_bytes(b"x" * 48 * 1024)
+        command = ("annotate", photos, "--out", disk / "run", "--engine", "scripted")
+        ended = vl_dermnet(*command)
+        assert ended.returncode == 1
+        assert "error: cannot write: No space left on device" in ended.stderr
+        assert "fix: make room or write elsewhere, then type the same command again" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        (disk / "ballast").unlink()
+        assert vl_dermnet(*command).returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_the_whole_path_from_photographs_to_load_dataset(photos, tmp_path):

@@ -199,7 +199,8 @@ def test_what_a_server_refuses_fails_alone_and_is_asked_again_by_the_next_run(ph
     picky = serve(lambda n: 400 if n == 5 else None)
     summary = ask(photos, tmp_path / "run", picky)
     assert (summary.n_ok, summary.n_failed) == (N_IMAGES - 1, 1)
-    assert list(summary.reasons) == ["the server refused it: Error code: 400 - status 400"]
+    (reason,) = summary.reasons
+    assert reason.startswith("the server refused it: Error code: 400 - ")
     assert ask(photos, tmp_path / "run", serve()).n_ok == N_IMAGES
     assert_all_right(photos, tmp_path / "run")
 

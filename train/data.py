@@ -19,11 +19,11 @@ Rows = npt.NDArray[np.int64]  # positions in Examples
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A dataset's rows in the order of `image_ids` (sorted), which no model ever sees; one entry per usable image.
+    """A dataset's rows in the order of `image_ids` (sorted), which no model ever sees.
 
     `texts` has "" where there is no usable description. `groups` names copies of the same photograph alike. `splits`
     maps a protocol to train | validation | test | excluded per row. `read_image` gives an image's bytes by position,
-    and is None where the dataset holds no images. `n_without_text` and `n_dropped` (no decodable image) are stated.
+    and is None where the dataset holds no images. `n_without_text` is told.
     """
 
     image_ids: list[str]
@@ -35,7 +35,6 @@ class Examples:
     splits: dict[Protocol, npt.NDArray[np.str_]]
     read_image: Callable[[int], bytes] | None
     n_without_text: int
-    n_dropped: int
 
     @property
     def fingerprint(self) -> str:
@@ -76,13 +75,8 @@ def examples_of(rows: datasets.Dataset, name: str) -> Examples:
             f"the dataset {name} has no column {', '.join(absent)}; it has: {', '.join(rows.column_names)}",
             "vl-dermnet build IMAGES --run RUN --out DATASET",
         )
-    statuses = rows["status"] if "status" in rows.column_names else ["ok"] * len(rows)
-    ids: list[str] = list(rows["image_id"])
-    kept = [row for row in np.argsort(ids).tolist() if statuses[row] != "refused"]
-    n_dropped = len(rows) - len(kept)
-    rows = rows.select(kept)
-
-    labels = np.asarray(rows["label"], dtype=np.int64)
+    rows = rows.select(np.argsort(rows["image_id"]))
+    labels = np.asarray([-1 if label is None else label for label in rows["label"]], dtype=np.int64)
     unlabelled = np.flatnonzero(labels < 0)
     if len(unlabelled):
         raise UserError(
@@ -105,7 +99,6 @@ def examples_of(rows: datasets.Dataset, name: str) -> Examples:
         splits=splits,
         read_image=_image_reader(rows),
         n_without_text=sum(not text.strip() for text in texts),
-        n_dropped=n_dropped,
     )
 
 

@@ -78,7 +78,7 @@ def run(config: TrainConfig) -> Experiment:
     splits: dict[Protocol, Split] = {protocol: split_of(examples, protocol) for protocol in config.protocols}
     _tell_data(console, examples, splits)
     if skipped:
-        console.print(f"{len(skipped)} of {len(runs)} runs are finished already and are skipped", highlight=False)
+        _say(console, f"{len(skipped)} of {len(runs)} runs are finished already and are skipped")
 
     if pending:
         device = device_of(config)
@@ -138,10 +138,10 @@ def _train_one(
         frozen_backbones=config.out / "backbones" if config.is_frozen else None,
     )
     write_table(_predictions_of(config, this), _predictions(examples, split, logits))
-    console.print(
+    _say(
+        console,
         f"{this.name}: validation macro-F1 {fitted.best.validation_macro_f1:.3f} "
         f"in epoch {fitted.best.epoch} of {config.n_epochs}, {time.monotonic() - started:.1f} s",
-        highlight=False,
     )
 
 
@@ -179,7 +179,7 @@ def _load_parts(
         text = load_text_backbone(config.text_backbone, config.text_revision).to(device).eval()
         texts = tokenise(text.tokenizer, examples.texts, config.max_text_tokens)
         if texts.n_cut:
-            console.print(f"{texts.n_cut} descriptions are longer than {config.max_text_tokens} tokens and were cut")
+            _say(console, f"{texts.n_cut} descriptions are longer than {config.max_text_tokens} tokens and were cut")
     if not config.is_frozen:
         return _Parts(image, text, LiveInputs(pixels, texts, device, config.is_augmented))
     image_features = text_features = None
@@ -224,15 +224,13 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
 
 def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Split]) -> None:
     for protocol, split in splits.items():
-        console.print(
+        _say(
+            console,
             f"{protocol}: {len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test rows, "
             f"{len(examples.class_names)} classes",
-            highlight=False,
         )
     if examples.n_without_text:
-        console.print(f"{examples.n_without_text} rows have no description; their text is empty", highlight=False)
-    if examples.n_dropped:
-        console.print(f"{examples.n_dropped} rows have no usable image and are left out", highlight=False)
+        _say(console, f"{examples.n_without_text} rows have no description; their text is empty")
 
 
 def _record(
@@ -274,6 +272,10 @@ def _predictions_of(config: TrainConfig, this: Run) -> Path:
 
 def _model_folder(config: TrainConfig, this: Run) -> Path:
     return config.out / "models" / this.name
+
+
+def _say(console: Console, message: str) -> None:
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,0 +1,37 @@
+# Each target sets up .venv by itself; a second call reuses it. PYTHON=python3.12 chooses the interpreter.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint clean
+export PYTHON ?=
+BIN := .venv/bin
+
+help:
+	@echo "make demo      photographs -> descriptions -> dataset -> classifier, in ./demo, on a CPU"
+	@echo "make test      the tests that are quick"
+	@echo "make test-all  all tests that need no GPU and no network"
+	@echo "make lint      formatter, linter, type checker, import rules"
+	@echo "make install   .venv alone"
+	@echo "make clean     remove .venv, demo and caches"
+
+install:
+	@.ci/install
+
+demo: install
+	$(BIN)/vl-dermnet demo --out demo
+
+test: install
+	$(BIN)/python -m pytest
+
+test-all: install
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv demo dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,60 @@
+"""train/cli.py: light to import, results on stdout, mistakes in words."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from builders.errors import UserError
+from train.cli import app
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_importing_the_commands_pulls_in_nothing_heavy():
+    heavy = "{'torch', 'transformers', 'datasets', 'pyarrow', 'numpy', 'pydantic', 'rich.progress'}"
+    code = f"import train.cli, sys; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", ["train", "table", "predict"])
+def test_every_command_has_help_with_an_example(command):
+    shown = call(command, "--help")
+    assert shown.exit_code == 0
+    assert f"Example: vl-dermnet {command}" in ANSI.sub("", shown.stdout)
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    rows = pa.table({"label": ["a", "b"], "predicted": ["a", "b"]})
+    pq.write_table(rows, tmp_path / "predictions" / "concat-official-0.parquet")
+    return tmp_path
+
+
+def test_table_prints_for_people_for_machines_and_for_a_readme(experiment):
+    assert "Attention pooling" in call("table", experiment).stdout
+    assert json.loads(call("table", experiment, "--json").stdout)["rows"][2]["ours"]["official"]["n_test"] == 2
+    assert call("table", experiment, "--markdown").stdout.startswith("| model | paper acc. |")
+
+
+def test_an_unknown_protocol_says_what_is_allowed():
+    raised = call("train", "dataset", "--out", "exp", "--protocol", "kaggle").exception
+    assert isinstance(raised, UserError)
+    assert str(raised) == (
+        "protocol is 'kaggle': Input should be 'official', 'clean' or 'both'\n  fix: vl-dermnet train --help"
+    )
+
+
+def test_one_description_for_many_images_is_refused(tmp_path):
+    raised = call("predict", tmp_path, "a.jpg", "b.jpg", "--description", "red").exception
+    assert str(raised).startswith("--description speaks of one image, and 2 were given")

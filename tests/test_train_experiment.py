@@ -1,0 +1,266 @@
+"""train, as a whole: dataset → experiment folder → table → model folder → prediction, on three colours."""
+
+import io
+import json
+import shutil
+import socket
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import f1_score
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from builders.build import BuildConfig, build
+from builders.errors import UserError
+from builders.files import read_json
+from builders.torch_repair import repair
+from train.config import TrainConfig
+from train.experiment import run
+from train.model import load_fusion_model
+from train.predict import Predictor, predict
+from train.table import experiment_table
+
+WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory):
+    """A folder with a random ViT (`vit`) and a random BERT (`bert`), small enough to fine-tune in a test."""
+    repair()
+    import transformers
+
+    folder = tmp_path_factory.mktemp("backbones")
+    torch.manual_seed(0)
+    transformers.ViTModel(transformers.ViTConfig(**SIZES, image_size=16, patch_size=4)).save_pretrained(folder / "vit")
+    processor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "flat", *" ".join(WORDS.values()).split()]
+    transformers.BertModel(transformers.BertConfig(**SIZES, vocab_size=len(vocabulary))).save_pretrained(
+        folder / "bert"
+    )
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder / "bert")
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path, photographs, make_run, private_cache):
+    """Built with its images; its descriptions name the class in words of their own."""
+    described = make_run(text=lambda row: WORDS.get(row.label, "flat"))
+    build(BuildConfig(images=photographs, runs=(described,), out=tmp_path / "dataset", with_images=True))
+    return tmp_path / "dataset"
+
+
+@pytest.fixture
+def config(tmp_path, dataset, backbones):
+    """A function that gives a config for a short frozen experiment in `tmp_path / "exp"`."""
+
+    def make(**options):
+        defaults = {
+            "dataset": str(dataset),
+            "out": tmp_path / "exp",
+            "image_backbone": str(backbones / "vit"),
+            "text_backbone": str(backbones / "bert"),
+            "is_frozen": True,
+            "epochs": 3,
+            "batch_size": 8,
+            "n_seeds": 1,
+            "protocol": "official",
+            "models": ("attention_pooling",),
+        }
+        return TrainConfig.model_validate({**defaults, **options})
+
+    return make
+
+
+def predictions(config, name):
+    return pq.read_table(config.out / "predictions" / f"{name}.parquet")
+
+
+def test_the_whole_matrix_is_trained_and_every_number_follows_from_the_predictions(config):
+    settings = config(models=(), protocol="both", n_seeds=2, lr=0.01)
+    experiment = run(settings)
+    assert len(experiment.trained) == 6 * 2 * 2
+    results = read_json(settings.out / "results.json")
+    assert results["table"] == experiment_table(settings.out).as_json()
+    assert set(results["runs"]) == set(experiment.trained)
+    for row in experiment_table(settings.out).rows:
+        for protocol, score in row.ours.items():
+            tables = [predictions(settings, f"{row.model}-{protocol}-{seed}").to_pydict() for seed in (0, 1)]
+            expected = [f1_score(t["label"], t["predicted"], average="macro", zero_division=0) for t in tables]
+            assert score.macro_f1_mean == pytest.approx(np.mean(expected))
+            for t in tables:
+                assert t["image_id"] == sorted(t["image_id"])
+                assert np.isfinite(t["logits"]).all()
+
+
+def test_fine_tuning_writes_the_changed_backbones(config, backbones):
+    settings = config(is_frozen=False, epochs=1)
+    run(settings)
+    model, _ = load_fusion_model(settings.out / "models" / "attention_pooling-official-0")
+    shared = settings.out / "backbones"
+    from transformers import ViTModel
+
+    before = ViTModel.from_pretrained(backbones / "vit").state_dict()
+    after = model.image.model.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert not shared.exists()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_model_folder_answers_as_in_the_experiment_without_network(config, photographs, monkeypatch, is_frozen):
+    settings = config(is_frozen=is_frozen)
+    run(settings)
+    folder = settings.out.parent / "elsewhere"
+    shutil.copytree(settings.out / "models" / "attention_pooling-official-0", folder)
+    table = predictions(settings, "attention_pooling-official-0")
+    shutil.rmtree(settings.out)
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
+
+    import hashlib
+
+    predictor = Predictor(folder)
+    expected = {row["image_id"]: row for row in table.to_pylist()}
+    asked = 0
+    for image in sorted((photographs / "test").rglob("*.jpg")):
+        path = image.relative_to(photographs).as_posix()
+        row = expected.get(hashlib.sha256(path.encode()).hexdigest()[:16])
+        if row is not None:
+            label = image.parent.name
+            answer = predictor.predict(image, WORDS.get(label, "flat"))
+            probabilities = torch.tensor(row["logits"]).softmax(0).tolist()
+            names = predictor.config.class_names
+            assert [answer.probabilities[name] for name in names] == pytest.approx(probabilities, abs=1e-4)
+            assert answer.best == row["predicted"]
+            asked += 1
+    assert asked == len(expected)
+    assert not list(folder.rglob("*.bin"))
+    assert not list(folder.rglob("*.pt"))
+
+
+def test_without_a_description_the_answer_says_so(config, photographs):
+    settings = config(models=("attention_pooling", "image_only"))
+    run(settings)
+    image = next((photographs / "test" / "papule").iterdir())
+    both = settings.out / "models" / "attention_pooling-official-0"
+    assert predict(both, image, "small raised spot").text == "given"
+    for nothing in (None, "", "  "):
+        answer = predict(both, image, nothing)
+        assert answer.text == "missing"
+        assert answer.message.startswith("no description was given: this answer is from the image alone")
+        assert sum(answer.probabilities.values()) == pytest.approx(1)
+    image_only = predict(settings.out / "models" / "image_only-official-0", image)
+    assert (image_only.text, image_only.message) == ("not used", "")
+
+
+def test_predict_refuses_what_it_cannot_use(config, tmp_path, photographs):
+    settings = config()
+    run(settings)
+    model = settings.out / "models" / "attention_pooling-official-0"
+    image = next((photographs / "test" / "papule").iterdir())
+    broken = photographs / "train" / "plaque" / "broken.jpg"
+    for folder, asked, message in (
+        (model, tmp_path / "absent.jpg", f"there is no image at {tmp_path / 'absent.jpg'}"),
+        (model, broken, f"the image {broken} cannot be decoded: not an image in one of the formats"),
+        (settings.out, image, "does not describe a model of vl-dermnet"),
+        (tmp_path, image, f"{tmp_path} is not a model folder: it holds no config.json"),
+    ):
+        with pytest.raises(UserError) as raised:
+            predict(folder, asked)
+        assert message in str(raised.value)
+    (model / "fusion.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"the model folder .* is damaged: .*\n  fix: copy or train it again"):
+        predict(model, image)
+
+
+def test_an_experiment_that_was_killed_goes_on_where_it_stopped(config, capsys):
+    settings = config(models=("image_only", "concat"), n_seeds=2)
+    whole = run(settings)
+    kept = {name: predictions(settings, name) for name in whole.trained}
+    (settings.out / "predictions" / "concat-official-1.parquet").unlink()  # its model folder was written before
+    (settings.out / "results.json").unlink()
+    resumed = run(settings)
+    assert resumed.trained == ("concat-official-1",)
+    assert len(resumed.skipped) == 3
+    assert "3 of 4 runs are finished already" in capsys.readouterr().err
+    assert all(predictions(settings, name).equals(kept[name]) for name in kept)
+    assert run(settings).trained == ()
+
+
+def test_an_experiment_may_grow_but_not_change(config):
+    run(config())
+    grown = run(config(models=("attention_pooling", "concat"), n_seeds=2))
+    assert grown.skipped == ("attention_pooling-official-0",)
+    with pytest.raises(UserError) as raised:
+        run(config(lr=0.5))
+    assert str(raised.value) == (
+        f"{config().out} holds an experiment with another lr: there 0.001, now 0.5\n"
+        "  fix: choose another --out, or delete the folder to train everything again"
+    )
+
+
+def test_a_dataset_that_changed_under_an_experiment_is_noticed(config, dataset, photographs, make_run):
+    run(config())
+    build(BuildConfig(images=photographs, runs=(make_run(),), out=dataset, with_images=True))
+    with pytest.raises(UserError, match="holds an experiment with another fingerprint"):
+        run(config())
+
+
+def test_a_folder_with_something_else_in_it_is_not_written_to(config):
+    (config().out).mkdir()
+    (config().out / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and holds no experiment"):
+        run(config())
+
+
+def test_a_dataset_without_images_trains_on_text_alone_and_says_what_else_needs(config, dataset, photographs, make_run):
+    described = make_run(text=lambda row: WORDS.get(row.label, "flat"))
+    build(BuildConfig(images=photographs, runs=(described,), out=dataset))
+    run(config(models=("text_only",), lr=0.05, epochs=20))
+    score = experiment_table(config().out).rows[0].ours["official"]
+    assert score.accuracy_mean > 80
+    with pytest.raises(UserError) as raised:
+        run(config(out=config().out.parent / "other"))
+    assert str(raised.value) == (
+        f"the dataset {dataset} holds no images, and a model that sees them is to be trained\n"
+        "  fix: --images FOLDER (the photographs that were described), or --model text_only"
+    )
+
+
+def test_an_unknown_model_is_named_with_those_that_exist(config):
+    with pytest.raises(
+        UserError, match="unknown model 'concatenate'; choose one of: attention_pooling, concat, dual_film"
+    ):
+        run(config(models=("concatenate",)))
+
+
+def test_frozen_models_share_their_backbones_on_disk(config):
+    settings = config(n_seeds=2)
+    run(settings)
+    files = [settings.out / "backbones" / "image_backbone" / "model.safetensors"]
+    files += [
+        settings.out / "models" / f"attention_pooling-official-{s}" / "image_backbone" / files[0].name for s in (0, 1)
+    ]
+    assert len({file.stat().st_ino for file in files}) == 1
+
+
+def test_an_upside_down_photograph_is_turned_before_it_is_judged(config, tmp_path):
+    settings = config(models=("image_only",))
+    run(settings)
+    upright = Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 50).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name, image, options in (("a.png", upright, {}), ("b.png", upright.rotate(180), {"exif": exif})):
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", **options)
+        (tmp_path / name).write_bytes(buffer.getvalue())
+    predictor = Predictor(settings.out / "models" / "image_only-official-0")
+    first, second = (predictor.predict(tmp_path / name).probabilities for name in ("a.png", "b.png"))
+    assert first == pytest.approx(second)
