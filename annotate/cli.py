@@ -197,6 +197,28 @@ def status(
     _print_json(found) if as_json else _print_summary(found)
 
 
+bench = typer.Typer(help="Measure, on this machine, what the results pages claim.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command("annotate")
+def bench_annotate(
+    images: Annotated[str, typer.Argument(help="Folder or .zip of images.")],
+    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    model: Annotated[str, typer.Option(help="Hub id, folder, or tiny-internvl.")] = "tiny-internvl",
+    dtype: Annotated[str, typer.Option(help="auto | bfloat16 | float16 | float32")] = "float32",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest description, in tokens.")] = 64,
+) -> None:
+    """Compare annotate with other ways to ask the same vLLM engine: images per second and their ratio.
+
+    Example: vl-dermnet bench annotate photos --out results/annotate-cpu
+    """
+    from annotate.bench import as_markdown
+    from annotate.bench import bench_annotate as measure
+
+    typer.echo(as_markdown(measure(images, model, out, dtype, max_tokens, _command())), nl=False)
+
+
 @app.command()
 def build(
     images: Annotated[Path, typer.Argument(help="The images that were described: the same folder or .zip.")],

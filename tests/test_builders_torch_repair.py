@@ -181,3 +181,13 @@ except RuntimeError as error:
     run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == "True"
+
+
+def test_datasets_loaded_before_the_repair_learns_what_was_hidden():
+    code = (
+        "import datasets.config as config, sys; from builders.torch_repair import repair; repair();"
+        "is_hidden = 'torchcodec' in sys.modules and sys.modules['torchcodec'] is None;"
+        "print(is_hidden and config.TORCHCODEC_AVAILABLE)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"

@@ -23,6 +23,15 @@ PIXELS = PixelConfig(
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tiny tensors: a second thread only waits, ten times longer where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Patches(torch.nn.Module):
     """A vision encoder of four tokens: one linear layer over quarters of the image."""
 

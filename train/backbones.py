@@ -1,5 +1,6 @@
 """Any AutoModel vision or text encoder as a module from pixels or token ids to tokens and one pooled vector."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +102,15 @@ class TextBackbone(nn.Module):
         if self.config.pooling == "first":
             return Encoded(tokens, tokens[:, 0])
         return Encoded(tokens, tokens.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
+
+
+def weights_key(model: nn.Module) -> str:
+    """16 hex digits over the names and bytes of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_image_backbone(source: str, revision: str | None = None) -> ImageBackbone:

@@ -8,7 +8,7 @@ import typer
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command(epilog="Example: vl-dermnet train dataset --out exp --model all --seeds 5 --frozen")
+@app.command()
 def train(
     dataset: Annotated[str, typer.Argument(help="A dataset folder, or a Hub repository's id.")],
     out: Annotated[Path, typer.Option(help="The experiment folder; finished runs in it are skipped.")],
@@ -52,6 +52,8 @@ def train(
 
     Writes predictions, models and results.json to OUT and prints the table. An interrupted experiment goes on where
     it stopped when the same command is given again.
+
+    Example: vl-dermnet train dataset --out exp --model all --seeds 5 --frozen
     """
     from pydantic import ValidationError
 
@@ -99,13 +101,16 @@ def train(
     table(experiment.folder, json=json)
 
 
-@app.command(epilog="Example: vl-dermnet table exp --markdown")
+@app.command()
 def table(
     experiment: Annotated[Path, typer.Argument(help="An experiment folder, as `train` writes it.")],
     json: Annotated[bool, typer.Option("--json", help="For machines, numbers unrounded.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="For a README.")] = False,
 ) -> None:
-    """Print the paper's table beside ours, from the experiment's predictions alone."""
+    """Print the paper's table beside ours, from the experiment's predictions alone.
+
+    Example: vl-dermnet table exp --markdown
+    """
     from rich.console import Console
 
     from train.table import experiment_table, table_json
@@ -121,7 +126,7 @@ def table(
         console.print(found.as_rich(), width=None if console.is_terminal else 200)
 
 
-@app.command(epilog="Example: vl-dermnet predict exp/models/attention_pooling-official-0 a.jpg --description 'A red …'")
+@app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder: EXP/models/NAME.")],
     images: Annotated[list[Path], typer.Argument(help="Photographs.")],
@@ -131,7 +136,10 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="For machines: every class.")] = False,
 ) -> None:
-    """Classify photographs with a trained model, from its folder alone. Not for clinical use."""
+    """Classify photographs with a trained model, from its folder alone. Not for clinical use.
+
+    Example: vl-dermnet predict exp/models/attention_pooling-official-0 a.jpg --description 'A red …'
+    """
     from dataclasses import asdict
     from json import dumps
 

@@ -1,7 +1,6 @@
 """An experiment: a matrix of models, protocols and seeds, each trained, tested once and written; resumable."""
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,23 +14,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from builders.errors import UserError, choose
 from builders.files import read_json, write_json, write_table
-from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_text_backbone
 from train.config import Protocol, TrainConfig
 from train.data import Examples, Split, load_examples, split_of
 from train.fusion import FUSIONS
-from train.inputs import CachedInputs, Inputs, LiveInputs, cache_image_features, cache_text_features
+from train.inputs import CachedInputs, Inputs
 from train.loop import Fitted, fit, predict_logits
 from train.model import FusionModel, save_model
-from train.pixels import PackedPixels, pack_pixels
+from train.parts import Parts, load_parts
+from train.progress import progress_bar, say
 from train.table import experiment_table
-from train.texts import tokenise
 
-# What may differ when an experiment is continued: the matrix may grow, and paths and the device may change.
 _SMALL_BATCH = 1 << 23  # values that a step reads
+# What may differ when an experiment is continued: the matrix may grow, and paths and the device may change.
 _MAY_CHANGE = ("dataset", "out", "images", "models", "n_seeds", "protocol", "device")
 
 
@@ -78,38 +75,33 @@ def run(config: TrainConfig) -> Experiment:
     splits: dict[Protocol, Split] = {protocol: split_of(examples, protocol) for protocol in config.protocols}
     _tell_data(console, examples, splits)
     if skipped:
-        _say(console, f"{len(skipped)} of {len(runs)} runs are finished already and are skipped")
+        say(console, f"{len(skipped)} of {len(runs)} runs are finished already and are skipped")
 
     if pending:
         device = device_of(config)
-        parts = _load_parts(config, examples, pending, device, console)
-        with _progress(console, "train", len(pending) * config.n_epochs) as advance:
+        parts = load_parts(config, examples, {each.model for each in pending}, device, console)
+        with progress_bar(console, "train", len(pending) * config.n_epochs) as advance:
             for each in pending:
                 _train_one(config, examples, splits[each.protocol], each, parts, device, advance, console)
-    finished = sorted(file.stem for file in (config.out / "predictions").glob("*.parquet"))
-    results = {
-        "fingerprint": examples.fingerprint,
-        "table": experiment_table(config.out).as_json(),
-        "runs": {name: read_json(config.out / "models" / name / "config.json")["training"] for name in finished},
-    }
-    write_json(config.out / "results.json", results)
+    write_json(
+        config.out / "results.json",
+        {
+            "fingerprint": examples.fingerprint,
+            "table": experiment_table(config.out).as_json(),
+            "runs": {file.parent.name: read_json(file)["training"] for file in _model_configs(config)},
+        },
+    )
     return Experiment(config.out, tuple(each.name for each in pending), skipped)
 
 
 def device_of(config: TrainConfig) -> torch.device:
     """The device that `config.device` names; `auto` is CUDA where there is one, else the CPU."""
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What all runs share: pristine backbones and the inputs."""
-
-    image: ImageBackbone | None
-    text: TextBackbone | None
-    inputs: Inputs
+    n_cuda = torch.cuda.device_count()
+    allowed = ["cpu", *(["cuda"] if n_cuda else []), *(f"cuda:{i}" for i in range(n_cuda))]
+    if config.device == "auto":
+        return torch.device("cuda" if n_cuda else "cpu")
+    choose("device", config.device, ["auto", *allowed])
+    return torch.device(config.device)
 
 
 def _train_one(
@@ -117,7 +109,7 @@ def _train_one(
     examples: Examples,
     split: Split,
     this: Run,
-    parts: _Parts,
+    parts: Parts,
     device: torch.device,
     advance: Callable[[int], None],
     console: Console,
@@ -138,7 +130,7 @@ def _train_one(
         frozen_backbones=config.out / "backbones" if config.is_frozen else None,
     )
     write_table(_predictions_of(config, this), _predictions(examples, split, logits))
-    _say(
+    say(
         console,
         f"{this.name}: validation macro-F1 {fitted.best.validation_macro_f1:.3f} "
         f"in epoch {fitted.best.epoch} of {config.n_epochs}, {time.monotonic() - started:.1f} s",
@@ -162,49 +154,6 @@ def _threads_for(model: FusionModel, inputs: Inputs, config: TrainConfig, device
         torch.set_num_threads(before)
 
 
-def _load_parts(
-    config: TrainConfig, examples: Examples, pending: list[Run], device: torch.device, console: Console
-) -> _Parts:
-    """Load what the pending runs need: backbones, packed pixels, token ids and, with frozen backbones, features."""
-    cache = config.out / "cache"
-    image, pixels, text, texts = None, None, None, None
-    n_rows = len(examples.image_ids)
-    pixels_key = ""
-    if any(FUSIONS[each.model].uses_image for each in pending):
-        image = load_image_backbone(config.image_backbone, config.image_revision).to(device).eval()
-        content = "\n".join([image.pixels.model_dump_json(), *examples.image_sha256s])
-        pixels_key = hashlib.sha256(content.encode()).hexdigest()[:16]
-        pixels = _pack(config, examples, image, cache / f"pixels-{pixels_key}.npy", console)
-    if any(FUSIONS[each.model].uses_text for each in pending):
-        text = load_text_backbone(config.text_backbone, config.text_revision).to(device).eval()
-        texts = tokenise(text.tokenizer, examples.texts, config.max_text_tokens)
-        if texts.n_cut:
-            _say(console, f"{texts.n_cut} descriptions are longer than {config.max_text_tokens} tokens and were cut")
-    if not config.is_frozen:
-        return _Parts(image, text, LiveInputs(pixels, texts, device, config.is_augmented))
-    image_features = text_features = None
-    if image is not None and pixels is not None:
-        with _progress(console, "image features", n_rows) as advance:
-            image_features = cache_image_features(image, pixels, pixels_key, cache, advance)
-    if text is not None and texts is not None:
-        with _progress(console, "text features", n_rows) as advance:
-            text_features = cache_text_features(text, texts, cache, advance)
-    return _Parts(
-        image, text, CachedInputs(image_features, text_features, None if texts is None else texts.mask, device)
-    )
-
-
-def _pack(config: TrainConfig, examples: Examples, image: ImageBackbone, path: Path, console: Console) -> PackedPixels:
-    if examples.read_image is None:
-        raise UserError(
-            f"the dataset {config.dataset} holds no images, and a model that sees them is to be trained",
-            "--images FOLDER (the photographs that were described), or --model text_only",
-        )
-    n_images = len(examples.image_ids)
-    with _progress(console, "decode images", n_images) as advance:
-        return pack_pixels(examples.read_image, n_images, image.pixels, path, lambda: advance(1))
-
-
 def _write_config(config: TrainConfig, examples: Examples) -> None:
     """Write the resolved config, or check that the folder's experiment is the one that is asked for."""
     path = config.out / "config.json"
@@ -224,13 +173,13 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
 
 def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Split]) -> None:
     for protocol, split in splits.items():
-        _say(
+        say(
             console,
             f"{protocol}: {len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test rows, "
             f"{len(examples.class_names)} classes",
         )
     if examples.n_without_text:
-        _say(console, f"{examples.n_without_text} rows have no description; their text is empty")
+        say(console, f"{examples.n_without_text} rows have no description; their text is empty")
 
 
 def _record(
@@ -270,17 +219,11 @@ def _predictions_of(config: TrainConfig, this: Run) -> Path:
     return config.out / "predictions" / f"{this.name}.parquet"
 
 
+def _model_configs(config: TrainConfig) -> list[Path]:
+    """Of every finished run, also of earlier calls, whose model folder was not deleted since."""
+    finished = {file.stem for file in (config.out / "predictions").glob("*.parquet")}
+    return [file for file in sorted((config.out / "models").glob("*/config.json")) if file.parent.name in finished]
+
+
 def _model_folder(config: TrainConfig, this: Run) -> Path:
     return config.out / "models" / this.name
-
-
-def _say(console: Console, message: str) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(console: Console, what: str, total: int) -> Generator[Callable[[int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda n: progress.advance(task, n)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from builders.errors import UserError
 from builders.files import write_atomic
-from train.backbones import Encoded, ImageBackbone, TextBackbone
+from train.backbones import Encoded, ImageBackbone, TextBackbone, weights_key
 from train.data import Rows
 from train.features import Features
 from train.model import FusionModel, no_features
@@ -130,11 +130,7 @@ def cache_text_features(
 
 def _key_of(model: nn.Module, *parts: str) -> str:
     """16 hex digits over a model's weights and everything else that its features depend on."""
-    digest = hashlib.sha256("\n".join(parts).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256("\n".join([weights_key(model), *parts]).encode()).hexdigest()[:16]
 
 
 def _cache(

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from builders.errors import UserError
 from builders.files import read_json, write_json
-from train.backbones import BackboneConfig, Encoded, ImageBackbone, TextBackbone, load_model, load_tokenizer
+from train.backbones import (
+    BackboneConfig,
+    Encoded,
+    ImageBackbone,
+    TextBackbone,
+    load_model,
+    load_tokenizer,
+    weights_key,
+)
 from train.features import Features
 from train.fusion import FUSIONS
 from train.pixels import PixelConfig
@@ -172,7 +180,7 @@ def _save_backbone(backbone: Any, folder: Path, shared: Path | None) -> None:
     if shared is None:
         backbone.save_pretrained(folder)
         return
-    original = shared / folder.name
+    original = shared / f"{folder.name}-{weights_key(backbone)}"  # a checkpoint may change under its name
     if not original.is_dir():
         part = original.with_name(f".{original.name}.{os.getpid()}.part")
         backbone.save_pretrained(part)

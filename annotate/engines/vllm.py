@@ -33,7 +33,7 @@ class VllmEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._llm: Any = None
+        self.llm: Any = None
 
     def start(self) -> EngineFacts:
         """Load the model; seconds on a CPU for a small one, minutes on a GPU. `UserError` if vLLM refuses it."""
@@ -61,15 +61,15 @@ class VllmEngine:
             **config.engine_args,
         }
         try:
-            self._llm = LLM(**arguments)
+            self.llm = LLM(**arguments)
         except (ValueError, OSError) as error:
             raise UserError(f"vLLM cannot load {model.id} ({model.architecture}): {_last_line(error)}") from error
-        self._sampling = SamplingParams(
+        self.sampling = SamplingParams(
             temperature=config.temperature,
             max_tokens=config.max_tokens,
             seed=config.seed if config.temperature else None,
         )
-        vllm_config = self._llm.llm_engine.vllm_config
+        vllm_config = self.llm.llm_engine.vllm_config
         self._window = max(1, int(WINDOW * vllm_config.scheduler_config.max_num_seqs))
         self._tokens_per_tile = tokens_per_tile(vllm_config.model_config.hf_config)
         self._image_token = self._find_image_token(vllm_config.model_config.hf_config)
@@ -83,7 +83,7 @@ class VllmEngine:
 
     def describe(self, feed: Feed) -> Iterator[Answer]:
         """Keep the window full; step; yield what finished."""
-        engine = self._llm.llm_engine
+        engine = self.llm.llm_engine
         keys: dict[str, str] = {}  # vLLM's request id -> sha256
         while keys or not feed.is_finished:
             while len(keys) < self._window:
@@ -102,11 +102,15 @@ class VllmEngine:
 
     def close(self) -> None:
         """Drop the engine; its memory goes with it."""
-        self._llm = None
+        self.llm = None
+
+    def conversation(self, image: Image.Image) -> list[dict[str, Any]]:
+        """The chat that asks about one image, in vLLM's form."""
+        content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": self._config.prompt}]
+        return [{"role": "user", "content": content}]
 
     def _add(self, image: Image.Image) -> str:
-        content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": self._config.prompt}]
-        (internal_id,) = self._llm.enqueue_chat([{"role": "user", "content": content}], self._sampling, use_tqdm=False)
+        (internal_id,) = self.llm.enqueue_chat(self.conversation(image), self.sampling, use_tqdm=False)
         return internal_id.rpartition("-")[0]  # outputs carry the id without its random tail
 
     def _probe(self) -> Any:
@@ -114,8 +118,8 @@ class VllmEngine:
         self._add(Image.new("RGB", (448, 448), "grey"))
         outputs: list[Any] = []
         while not outputs:
-            outputs = [output for output in self._llm.llm_engine.step() if output.finished]
-        if len(outputs[0].prompt_token_ids) <= len(self._llm.get_tokenizer().encode(outputs[0].prompt)) - 8:
+            outputs = [output for output in self.llm.llm_engine.step() if output.finished]
+        if len(outputs[0].prompt_token_ids) <= len(self.llm.get_tokenizer().encode(outputs[0].prompt)) - 8:
             raise UserError(f"{self._config.model.id} is not a vision model: its prompt holds no image")
         return outputs[0]
 
@@ -123,7 +127,7 @@ class VllmEngine:
         for name in ("image_token_id", "image_token_index", "img_context_token_id"):
             if getattr(hf_config, name, None) is not None:
                 return int(getattr(hf_config, name))
-        token = self._llm.get_tokenizer().get_vocab().get("<IMG_CONTEXT>")
+        token = self.llm.get_tokenizer().get_vocab().get("<IMG_CONTEXT>")
         return None if token is None else int(token)
 
     def _answer(self, key: str, output: Any) -> Answer:

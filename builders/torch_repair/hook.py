@@ -110,6 +110,9 @@ def install() -> None:
             # `import` then raises ModuleNotFoundError and `find_spec` returns None:
             # https://docs.python.org/3/reference/import.html#the-module-cache
             sys.modules[package] = None  # pyright: ignore[reportArgumentType]
+    seen = sys.modules.get("datasets.config")
+    if seen is not None and is_hidden("torchcodec"):  # `datasets` looked before it was hidden
+        seen.__dict__["TORCHCODEC_AVAILABLE"] = False
 
 
 def is_installed() -> bool:

@@ -1,0 +1,70 @@
+"""What all runs of an experiment share: pristine backbones, packed pixels, token ids and cached features."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from builders.errors import UserError
+from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_text_backbone
+from train.config import TrainConfig
+from train.data import Examples
+from train.fusion import FUSIONS
+from train.inputs import CachedInputs, Inputs, LiveInputs, cache_image_features, cache_text_features
+from train.pixels import PackedPixels, pack_pixels
+from train.progress import progress_bar, say
+from train.texts import tokenise
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all runs share: pristine backbones and the inputs."""
+
+    image: ImageBackbone | None
+    text: TextBackbone | None
+    inputs: Inputs
+
+
+def load_parts(
+    config: TrainConfig, examples: Examples, models: set[str], device: torch.device, console: Console
+) -> Parts:
+    """Load what `models` need: backbones, packed pixels, token ids and, with frozen backbones, features."""
+    cache = config.out / "cache"
+    image, pixels, text, texts = None, None, None, None
+    n_rows = len(examples.image_ids)
+    pixels_key = ""
+    if any(FUSIONS[name].uses_image for name in models):
+        image = load_image_backbone(config.image_backbone, config.image_revision).to(device).eval()
+        content = "\n".join([image.pixels.model_dump_json(), *examples.image_sha256s])
+        pixels_key = hashlib.sha256(content.encode()).hexdigest()[:16]
+        pixels = _pack(config, examples, image, cache / f"pixels-{pixels_key}.npy", console)
+    if any(FUSIONS[name].uses_text for name in models):
+        text = load_text_backbone(config.text_backbone, config.text_revision).to(device).eval()
+        texts = tokenise(text.tokenizer, examples.texts, config.max_text_tokens)
+        if texts.n_cut:
+            say(console, f"{texts.n_cut} descriptions are longer than {config.max_text_tokens} tokens and were cut")
+    if not config.is_frozen:
+        return Parts(image, text, LiveInputs(pixels, texts, device, config.is_augmented))
+    image_features = text_features = None
+    if image is not None and pixels is not None:
+        with progress_bar(console, "image features", n_rows) as advance:
+            image_features = cache_image_features(image, pixels, pixels_key, cache, advance)
+    if text is not None and texts is not None:
+        with progress_bar(console, "text features", n_rows) as advance:
+            text_features = cache_text_features(text, texts, cache, advance)
+    return Parts(
+        image, text, CachedInputs(image_features, text_features, None if texts is None else texts.mask, device)
+    )
+
+
+def _pack(config: TrainConfig, examples: Examples, image: ImageBackbone, path: Path, console: Console) -> PackedPixels:
+    if examples.read_image is None:
+        raise UserError(
+            f"the dataset {config.dataset} holds no images, and a model that sees them is to be trained",
+            "--images FOLDER (the photographs that were described), or --model text_only",
+        )
+    n_images = len(examples.image_ids)
+    with progress_bar(console, "decode images", n_images) as advance:
+        return pack_pixels(examples.read_image, n_images, image.pixels, path, lambda: advance(1))
