@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from annotate.progress import Progress
-from annotate.tiny_internvl import TINY_INTERNVL
 from builders.errors import UserError
+from builders.sample.layout import ATTRIBUTES_FILE
 
 SAMPLE_SEED = 20_000  # the tiny model was trained on other seeds: it has seen none of these photographs
 MODELS = ("text_only", "image_only", "attention_pooling")
@@ -22,8 +22,7 @@ def run_demo(out: Path, n_images: int, n_seeds: int, engine: str) -> None:
     """
     progress, began = Progress(), time.monotonic()
     photos, run, dataset, experiment = out / "photos", out / "run", out / "dataset", out / "experiment"
-    weights = str(TINY_INTERNVL)
-    if not photos.exists():
+    if not (photos / ATTRIBUTES_FILE).exists():  # written last
         _type(progress, "sample", str(photos), "--images", str(n_images), "--seed", str(SAMPLE_SEED))
     index = out / "index.parquet"
     _type(progress, "index", str(photos), "--out", str(index))
@@ -31,7 +30,7 @@ def run_demo(out: Path, n_images: int, n_seeds: int, engine: str) -> None:
     _type(progress, "annotate", str(photos), "--out", str(run), *model, "--index", str(index))
     _type(progress, "build", str(photos), "--run", str(run), "--out", str(dataset), "--with-images")
     _show_loading(progress, dataset)
-    backbones = ("--image-backbone", weights, "--text-backbone", weights, "--frozen")
+    backbones = ("--image-backbone", "tiny-internvl", "--text-backbone", "tiny-internvl", "--frozen")
     chosen = [word for name in MODELS for word in ("--model", name)]
     train = ("--seeds", str(n_seeds), "--protocol", "clean", *backbones)
     _type(progress, "train", str(dataset), "--out", str(experiment), *chosen, *train)

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from annotate.tiny_internvl import TINY_INTERNVL
+from builders.bundled import BUNDLED
 from builders.errors import UserError
 from builders.files import sha256_of
-
-BUNDLED = {"tiny-internvl": TINY_INTERNVL}
 
 
 @dataclass(frozen=True, slots=True)

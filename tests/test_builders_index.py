@@ -46,6 +46,7 @@ def test_odd_files_are_refused_and_the_rest_goes_on(photos):
     (photos / "train/papule/half.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "train/papule/gone.jpg").symlink_to("nowhere.jpg")
     (photos / "train/papule/folder.jpg").mkdir()
+    os.mkfifo(photos / "train/papule/pipe.jpg")
     long_name = "x" * 240 + ".jpg"
     shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule" / long_name)
     shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule" / "ünïcödé ✓ \u202egpj.jpg")
@@ -59,6 +60,7 @@ def test_odd_files_are_refused_and_the_rest_goes_on(photos):
         "empty.jpg": "the file is empty (0 bytes)",
         "text.jpg": "not an image in one of the formats JPEG, PNG, WEBP, BMP, GIF, TIFF",
         "gone.jpg": "cannot be read: No such file or directory",
+        "pipe.jpg": "cannot be read: not a regular file",
         "bad-\\xff.jpg": "the file name is not valid UTF-8; rename it",
     }
     assert rows[long_name].status == "ok"

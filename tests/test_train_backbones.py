@@ -170,7 +170,7 @@ def test_a_backbone_that_is_nowhere_says_what_to_type():
     with pytest.raises(UserError) as raised:
         load_image_backbone("no-such-folder")
     assert str(raised.value) == (
-        "no image backbone at 'no-such-folder': neither a folder nor a Hub id (OWNER/NAME)\n"
+        "no image backbone at 'no-such-folder': neither tiny-internvl, nor a folder, nor a Hub id (OWNER/NAME)\n"
         "  fix: --image-backbone FOLDER, or --image-backbone OWNER/NAME"
     )
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from builders.bundled import BUNDLED
 from builders.errors import UserError
 from builders.torch_repair import repair
 from train.pixels import PixelConfig, read_pixel_config
@@ -200,11 +201,12 @@ def _load(kind: str, source: str, revision: str | None) -> tuple[Path, Any]:
 
 
 def _fetch(kind: str, source: str, revision: str | None) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
-    if Path(source).is_absolute() or source.count("/") != 1:
+    folder = BUNDLED.get(source, Path(source))
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or source.count("/") != 1:
         raise UserError(
-            f"no {kind} backbone at '{source}': neither a folder nor a Hub id (OWNER/NAME)",
+            f"no {kind} backbone at '{source}': neither {', '.join(BUNDLED)}, nor a folder, nor a Hub id (OWNER/NAME)",
             f"--{kind}-backbone FOLDER, or --{kind}-backbone OWNER/NAME",
         )
     from huggingface_hub import snapshot_download

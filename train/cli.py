@@ -27,11 +27,12 @@ def train(
         bool, typer.Option("--frozen", help="Do not train the backbones: compute their features once, train heads.")
     ] = False,
     image_backbone: Annotated[
-        str | None, typer.Option(help="AutoModel folder or Hub id; of a multimodal one, its vision part.")
+        str | None,
+        typer.Option(help="AutoModel folder, Hub id or tiny-internvl; of a multimodal one, its vision part."),
     ] = None,
     image_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the image backbone.")] = None,
     text_backbone: Annotated[
-        str | None, typer.Option(help="AutoModel folder or Hub id; of a multimodal one, its text part.")
+        str | None, typer.Option(help="AutoModel folder, Hub id or tiny-internvl; of a multimodal one, its text part.")
     ] = None,
     text_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the text backbone.")] = None,
     set_name: Annotated[str | None, typer.Option("--set", help="Description set; the primary one by default.")] = None,

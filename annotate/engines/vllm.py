@@ -20,8 +20,13 @@ CPU_DEFAULTS: dict[str, Any] = {"enforce_eager": True, "max_num_seqs": 32}
 CPU_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # 6 s to the first token instead of 36 s, and no second copy of torch
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about speed that a CPU does not have
 }
-ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is for results
+    "VLLM_NO_USAGE_STATS": "1",
+}
 
 
 class VllmEngine:

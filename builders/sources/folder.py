@@ -30,8 +30,12 @@ class FolderSource:
         yield from sorted(path for path in self._walk(self.root, ()) if is_image_path(path))
 
     def read(self, path: str) -> bytes:
-        """The bytes of one file; `OSError` if it cannot be read."""
-        return self._locate(path).read_bytes()
+        """The bytes of one file; `OSError` if it cannot be read, or is a pipe or a device that would never end."""
+        file = self._locate(path)
+        if not file.is_file():
+            file.stat()  # names what is missing
+            raise OSError("not a regular file")
+        return file.read_bytes()
 
     def size(self, path: str) -> int:
         """The length of one file in bytes; `OSError` if it is not there."""
