@@ -3,7 +3,7 @@
 import dataclasses
 import errno
 import json
-import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,8 +90,9 @@ def index(
     Example: vl-dermnet index photos --out index.parquet
     """
     from annotate.progress import Progress
-    from builders.index import index_images, summarise, write_index
+    from builders.index import check_index_file, index_images, summarise, write_index
 
+    check_index_file(out)
     rows = index_images(images, workers, track=Progress().track)
     write_index(out, rows)
     summary = summarise(rows)
@@ -162,6 +163,7 @@ def annotate(
         part_rows=part_rows,
         max_refused=max_refused,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Ctrl-C
     try:
         summary = run(config, command=_command(), progress=Progress())
     except KeyboardInterrupt:
@@ -272,9 +274,10 @@ def main() -> None:
 
 
 def _command() -> str:
-    """The command as it was typed, for provenance; of an absolute path only its name: it will be published."""
-    words = [Path(word).name if word.startswith(("/", "~")) else word for word in sys.argv[1:]]
-    return shlex.join(["vl-dermnet", *words])
+    """The command as it was typed, for provenance, without what must not be published."""
+    from annotate.publishable import publishable_command
+
+    return publishable_command(["vl-dermnet", *sys.argv[1:]])
 
 
 def _print_json(value: Any) -> None:

@@ -2,11 +2,13 @@
 
 import fcntl
 import queue
+import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from typing import IO
 
 from annotate.config import AnnotateConfig
 from annotate.engines import Answer, Engine, EngineConfig, Feed, choose_engine, load_engine
@@ -19,13 +21,14 @@ from annotate.prompts import Prompt, load_prompt
 from annotate.provenance import check_same_run, identity, new_run
 from annotate.rows import refused_rows, rows_of
 from annotate.summary import AnnotateSummary, Session, summarise
-from builders.errors import UserError
+from builders.errors import UserError, choose
 from builders.files import write_json
 from builders.index import default_workers, iter_index, no_image_error, read_index, stale_paths, write_index
 from builders.run_folder import one_per_image, part_files, read_part
 from builders.schema import Description, IndexRow, image_id_of
 from builders.sources import open_source
 
+DTYPES = ("auto", "bfloat16", "float16", "float32")
 AHEAD = 64  # decoded images that wait for the engine: at 720 x 480 px 1 MB each
 
 
@@ -37,16 +40,22 @@ def run(config: AnnotateConfig, command: str = "", progress: Progress | None = N
     """
     progress = progress or Progress(is_silent=True)
     with _alone(config.out):
+        choose("dtype", config.dtype, list(DTYPES))
         engine_name, why = choose_engine(config.engine)
         progress.say(f"engine: {engine_name} ({why})")
         model, prompt = _model(config, engine_name), load_prompt(config.prompt)
         who = identity(config, model, prompt, engine_name)
         run_json, summary_json = config.out / "run.json", config.out / "summary.json"
         if run_json.exists():
-            check_same_run(run_json, who)
+            check_same_run(config.out, who)
         engine = load_engine(engine_name, _engine_config(config, model, prompt))
 
         done = one_per_image(row for part in part_files(config.out) for row in read_part(part))
+        if not run_json.exists() and any(row.status != "refused" for row in done.values()):
+            raise UserError(
+                f"{config.out} holds descriptions but no run.json, so nobody knows what made them",
+                "put run.json back, or use another --out",
+            )
         index = _index(config, done, progress)
         groups = group_by_bytes(index)
         pending = without_done(groups, done)
@@ -103,7 +112,8 @@ def _index(config: AnnotateConfig, done: dict[str, Description], progress: Progr
         if config.limit is not None:
             paths = sorted(sorted(paths, key=image_id_of)[: config.limit])
         failed = {image_id for image_id, row in done.items() if row.status == "failed"}
-        stale = stale_paths(source, paths, known, suspects=failed)
+        made_at_ns = (config.index or index_file).stat().st_mtime_ns if known else 0
+        stale = stale_paths(source, paths, known, made_at_ns, suspects=failed)
     fresh = {row.image_id: row for row in known}
     n_workers = default_workers(len(stale)) if config.n_workers is None else config.n_workers
     for row in progress.track(iter_index(config.images, stale, n_workers), total=len(stale), what="checking"):
@@ -151,9 +161,18 @@ def _alone(run_folder: Path) -> Generator[None]:
         raise UserError(f"cannot write to {run_folder}: {error.strerror}", "choose another --out") from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock)
         except BlockingIOError as error:
             raise UserError(
                 f"{run_folder} is in use by another annotate process", "wait for it, or use another --out"
             ) from error
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the lock; wait a moment, because `status` holds it for an instant to see whether anybody does."""
+    for _ in range(5):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.05)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """Write answers as small Parquet files, each whole or absent, away from the engine's thread."""
 
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,8 @@ class PartWriter:
         self._part_rows, self._part_seconds = part_rows, part_seconds
         for leftover in self._folder.glob(".*.part"):  # of a process that was killed; the run folder's lock is ours
             leftover.unlink()
-        self._next = 1 + max((int(part.stem.rpartition("-")[2]) for part in part_files(run)), default=-1)
+        numbers = [re.fullmatch(r"part-(\d+)", part.stem) for part in part_files(run)]
+        self._next = 1 + max((int(number[1]) for number in numbers if number), default=-1)
         self._rows: list[Description] = []
         self._written_at = time.monotonic()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="part-writer")

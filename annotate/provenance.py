@@ -14,8 +14,9 @@ from annotate.config import AnnotateConfig
 from annotate.engines import EngineFacts
 from annotate.models import Model
 from annotate.prompts import Prompt
+from annotate.publishable import publishable
 from builders.errors import UserError
-from builders.files import read_json
+from builders.run_folder import read_run_json
 from builders.schema import SCHEMA_VERSION
 
 NOT_IN_TEXT = (
@@ -38,7 +39,7 @@ def identity(config: AnnotateConfig, model: Model, prompt: Prompt, engine: str) 
         "engine": {
             "kind": engine,
             "dtype": config.dtype,
-            "args": {key: value for key, value in sorted(config.engine_args.items()) if key not in NOT_IN_TEXT},
+            "args": publishable({k: value for k, value in sorted(config.engine_args.items()) if k not in NOT_IN_TEXT}),
         },
     }
 
@@ -67,24 +68,24 @@ def new_run(
         },
         "engine": {**who["engine"], "id": facts.engine_id, "resolved_dtype": facts.dtype, "versions": versions(facts)},
         "machine": machine(),
-        "config": config.model_dump(mode="json", exclude={"images": True, "out": True, "index": True, "model": True}),
+        "config": publishable(config.model_dump(mode="json", exclude={"images", "out", "index", "model", "prompt"})),
         "command": command,
         "created_at": utc_now(),
     }
 
 
-def check_same_run(run_json: Path, who: dict[str, Any]) -> None:
+def check_same_run(run_folder: Path, who: dict[str, Any]) -> None:
     """Refuse to continue a run with other settings: two kinds of text must not share one set.
 
     Raises `UserError` that lists each setting with its old and new value.
     """
-    old = read_json(run_json)
+    old = read_run_json(run_folder)
     if old["fingerprint"] == fingerprint(who):
         return
     before, now = _flat(old), _flat(who)
     changed = [f"  {key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
     raise UserError(
-        f"{run_json.parent} was made with other settings; its texts and new ones would not be one set:\n"
+        f"{run_folder} was made with other settings; its texts and new ones would not be one set:\n"
         + "\n".join(changed),
         "use another --out, or the old settings",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from builders.errors import UserError
 from builders.run_folder import read_run
 from builders.schema import Description
 
@@ -39,7 +40,9 @@ class RunStatus:
 
 
 def status_of(path: Path) -> RunStatus:
-    """The state of the run folder at `path`. Raises `UserError` where it is not one."""
+    """The state of the run folder at `path`. Raises `UserError` where it is not one, or before it begins."""
+    if not (path / "run.json").exists() and _is_held(path):
+        raise UserError(f"the run in {path} is starting: images are checked, the model is loaded", "try again soon")
     run = read_run(path)
     rows = [run.descriptions[row.image_id] for row in run.index if row.image_id in run.descriptions]
     counts = Counter(row.status for row in rows)

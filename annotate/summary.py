@@ -15,7 +15,7 @@ class AnnotateSummary:
 
     `n_ok + n_refused + n_failed == n_images`. `n_described` counts the images that the engine was asked about in this
     session, copies once; rates are over the time between the first request and the last answer. `n_withdrawn` counts
-    descriptions of images that are in the source no more.
+    descriptions of images that are in the source no more, or beyond a smaller `--limit`.
     """
 
     n_images: int

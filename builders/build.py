@@ -24,7 +24,7 @@ from builders.errors import UserError, choose
 from builders.files import write_atomic, write_json
 from builders.join_images import match_images
 from builders.run_folder import Run, read_run
-from builders.schema import SCHEMA_VERSION, Description, IndexRow
+from builders.schema import SCHEMA_VERSION, Description, IndexRow, image_id_of
 from builders.shards import Row, dataset_features, write_shards
 from builders.sources import open_source
 from builders.splits import Derived, SplitCounts, derive_splits
@@ -92,7 +92,8 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     choose("primary description set", primary, [set_name(run) for run in runs])
     indexed = merge_indexes(runs)
     index = [row for row in indexed if row.status == "ok"]
-    extra = set(_check_images(config.images, index)).difference(row.path for row in indexed)
+    known = {row.image_id for row in indexed}
+    extra = [path for path in _check_images(config.images, index) if image_id_of(path) not in known]
     derived, counts = derive_splits(index, seed=config.seed, validation_fraction=config.validation_fraction)
     label_names = sorted({row.label for row in index if row.label})
     with folder_being_built(config.out) as folder:
@@ -115,7 +116,8 @@ def _check_images(images: Path, index: list[IndexRow]) -> list[str]:
     if match.missing or match.changed:
         raise UserError(
             match.describe(images),
-            "point to the photographs that were annotated, or annotate these into a new run folder",
+            "point to the photographs that were annotated; where they were changed on purpose, annotate them again:"
+            " the same command describes only those",
         )
     return match.extra
 

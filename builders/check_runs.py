@@ -35,7 +35,8 @@ def _check_rows(run: Run, allow_partial: bool) -> None:
     known = {row.image_id: row for row in run.index}
     extra = sorted(image_id for image_id in run.descriptions if image_id not in known)
     n_withdrawn = (run.summary or {}).get("n_withdrawn", 0)  # images that annotate itself saw leave the source
-    if len(extra) > n_withdrawn:
+    is_unfinished = allow_partial and run.summary is None  # annotate has not counted them yet
+    if len(extra) > n_withdrawn and not is_unfinished:
         raise UserError(
             f"{len(extra)} descriptions in {run.path} are of images that its index does not hold: {some(extra)}",
             "the folder mixes two runs; annotate into an empty one",

@@ -10,13 +10,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from builders.errors import UserError
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path in `path`'s folder, then move it into place; a crash leaves no half file.
 
+    Raises `UserError` where `path` is a folder or a device, or where its folder cannot be made.
     Source: the rename-after-fsync protocol, https://lwn.net/Articles/457667/
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is there and is not a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise UserError(f"cannot write {path}: its folder cannot be made: {error.strerror}") from error
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)
@@ -44,8 +52,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a UTF-8 JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value of a UTF-8 JSON file. Raises `UserError` where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def write_table(path: Path, table: pa.Table) -> None:

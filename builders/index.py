@@ -73,13 +73,19 @@ def iter_index(images: str | Path, paths: Iterable[str], n_workers: int | None =
         yield _refuse(path, b"", str(result)) if isinstance(result, WorkerDiedError) else result
 
 
-def stale_paths(source: Source, paths: list[str], known: list[IndexRow], suspects: Collection[str] = ()) -> list[str]:
-    """Paths that an index does not know, knows with another length, or whose `image_id` is among the `suspects`."""
+def stale_paths(
+    source: Source, paths: list[str], known: list[IndexRow], made_at_ns: int, suspects: Collection[str] = ()
+) -> list[str]:
+    """Paths that an index made at `made_at_ns` does not know, knows with another length, or that changed since.
+
+    Those whose `image_id` is among the `suspects` are stale in any case.
+    """
     n_bytes = {row.image_id: row.n_bytes for row in known if row.image_id not in suspects}
 
     def is_stale(path: str) -> bool:
         try:
-            return n_bytes.get(image_id_of(path)) != source.size(path)
+            has_changed = source.modified_ns(path) > made_at_ns
+            return has_changed or n_bytes.get(image_id_of(path)) != source.size(path)
         except OSError:
             return True
 
@@ -162,6 +168,14 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def check_index_file(file: Path) -> None:
+    """Raise `UserError` unless an index can be written to `file`: a new file, or an older index to replace."""
+    if file.exists() and not file.is_file():
+        raise UserError(f"cannot write an index to {file}: it is there and is not a file", "--out index.parquet")
+    if file.exists():
+        read_index(file)  # never somebody's other file
 
 
 def write_index(file: Path, rows: list[IndexRow]) -> None:

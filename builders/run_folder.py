@@ -12,6 +12,8 @@ from builders.files import read_json
 from builders.index import read_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, descriptions
 
+RUN_KEYS = ("set_name", "fingerprint", "model", "prompt", "engine")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -34,11 +36,21 @@ def read_run(path: Path) -> Run:
     summary = path / "summary.json"
     return Run(
         path=path,
-        run=read_json(path / "run.json"),
+        run=read_run_json(path),
         summary=read_json(summary) if summary.is_file() else None,
         index=read_index(path / "index.parquet"),
         descriptions=one_per_image(row for part in part_files(path) for row in read_part(part)),
     )
+
+
+def read_run_json(path: Path) -> dict[str, Any]:
+    """run.json of the run folder at `path`. Raises `UserError` where it is damaged."""
+    value: Any = read_json(path / "run.json")
+    lacking = [] if isinstance(value, dict) else ["everything"]
+    lacking = lacking or [key for key in RUN_KEYS if key not in value]
+    if lacking:
+        raise UserError(f"{path / 'run.json'} is damaged: it lacks {', '.join(lacking)}")
+    return value
 
 
 def part_files(path: Path) -> list[Path]:
@@ -70,5 +82,5 @@ def one_per_image(rows: Iterable[Description]) -> dict[str, Description]:
     return best
 
 
-def _rank(row: Description) -> tuple[bool, str, int]:
-    return (row.status != "failed", row.described_at, row.attempt)
+def _rank(row: Description) -> tuple[bool, int, str]:
+    return (row.status != "failed", row.attempt, row.described_at)

@@ -1,11 +1,15 @@
 """One function over many items in processes: in order, a bounded number ahead; a dying worker costs one item."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing.connection import wait
 from typing import Generic, TypeVar
 
 HOPELESS = 4  # so many items in a row, each killing two processes, and none that worked: it is not the items
@@ -54,7 +58,22 @@ class _Pool(Generic[Item, Result]):
     @staticmethod
     def _make(n_workers: int) -> ProcessPoolExecutor:
         # spawn, not fork: the parent holds an engine's threads, and a fork would copy their locks.
-        return ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_live_and_die_with_the_parent)
+
+
+def _live_and_die_with_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when it ends, however it does: no process is left behind a SIGKILL."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def ordered_map(

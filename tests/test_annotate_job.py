@@ -132,8 +132,9 @@ def test_an_image_that_changes_under_the_run_fails_alone_and_recovers(photos, tm
     write_index(tmp_path / "index.parquet", index)
     victim = photos / "train/papule/1.jpg"
     data = bytearray(victim.read_bytes())
-    data[-10] ^= 1  # same length: only the hash tells
+    data[-10] ^= 1
     victim.write_bytes(bytes(data))
+    os.utime(victim, (0, 0))  # same length, and it claims to be old: only the hash tells
     first = run(config(photos, tmp_path / "run", index=tmp_path / "index.parquet"))
     assert (first.n_ok, first.reasons) == (11, {"the file has changed since it was indexed": 1})
     assert run(config(photos, tmp_path / "run")).n_ok == 12
@@ -285,11 +286,34 @@ def test_engine_args_are_json_or_text():
         parse_engine_args(["max_num_seqs"])
 
 
+def test_a_change_that_keeps_the_length_is_seen(photos, tmp_path):
+    run(config(photos, tmp_path / "run"))
+    victim = photos / "train/papule/1.jpg"
+    data = bytearray(victim.read_bytes())
+    data[-10] ^= 1
+    time.sleep(0.02)
+    victim.write_bytes(bytes(data))
+    assert run(config(photos, tmp_path / "run")).n_described == 1
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_read_only_folder_is_named(photos, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(UserError, match="cannot write to"):
         run(config(photos, tmp_path / "locked" / "run"))
+
+
+def test_lost_or_damaged_provenance_is_not_written_over(photos, tmp_path):
+    run(config(photos, tmp_path / "run"))
+    (tmp_path / "run" / "run.json").write_text('{"set_name": ')
+    with pytest.raises(UserError, match=r"run\.json is damaged: "):
+        run(config(photos, tmp_path / "run"))
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=r"run\.json is damaged: it lacks set_name, "):
+        run(config(photos, tmp_path / "run"))
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(UserError, match=r"holds descriptions but no run\.json, so nobody knows what made them"):
+        run(config(photos, tmp_path / "run"))
 
 
 def test_damaged_parts_and_run_folders_are_named(photos, tmp_path):

@@ -16,7 +16,7 @@ RED = Attributes("few", "medium", "round", "red", "well_defined", "domed", "fore
 
 def test_a_note_reads_like_a_doctors():
     assert describe(RED) == (
-        "On the forearm there are a few, round, red lesions of about 12 mm each. "
+        "On the forearm there are a few, round, red lesions of about 11 mm each. "
         "They are raised into a firm, smooth dome. The border is well defined. The surrounding skin is light."
     )
 
@@ -74,6 +74,7 @@ def test_the_card_states_the_measured_figures():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # vLLM and torch deprecate parts of each other
 def test_the_notes_are_true_on_photographs_never_seen_and_both_engines_write_the_same():
     pytest.importorskip("vllm")
     by_vllm, _ = write_notes(TINY_INTERNVL, "vllm", 200, HELD_OUT_SEED + 1)

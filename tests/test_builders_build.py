@@ -316,7 +316,8 @@ def test_photographs_that_changed_or_went_are_named(photographs, make_run, out):
     assert str(error.value) == (
         f"1 of 26 images are not in {photographs}: test/plaque/pla-0.jpg\n"
         f"1 of 26 images in {photographs} have other bytes: train/papule/pap-0.jpg\n"
-        "  fix: point to the photographs that were annotated, or annotate these into a new run folder"
+        "  fix: point to the photographs that were annotated; where they were changed on purpose, annotate them again:"
+        " the same command describes only those"
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -47,6 +48,9 @@ def test_odd_files_are_refused_and_the_rest_goes_on(photos):
     (photos / "train/papule/gone.jpg").symlink_to("nowhere.jpg")
     (photos / "train/papule/folder.jpg").mkdir()
     os.mkfifo(photos / "train/papule/pipe.jpg")
+    (photos / "train/papule/circle.jpg").symlink_to("circle.jpg")
+    with (photos / "train/papule/vast.jpg").open("wb") as file:
+        file.truncate(40 * 1024**3)
     long_name = "x" * 240 + ".jpg"
     shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule" / long_name)
     shutil.copy(photos / "train/plaque/b.jpg", photos / "train/papule" / "ünïcödé ✓ \u202egpj.jpg")
@@ -60,6 +64,8 @@ def test_odd_files_are_refused_and_the_rest_goes_on(photos):
         "empty.jpg": "the file is empty (0 bytes)",
         "text.jpg": "not an image in one of the formats JPEG, PNG, WEBP, BMP, GIF, TIFF",
         "gone.jpg": "cannot be read: No such file or directory",
+        "circle.jpg": "cannot be read: Too many levels of symbolic links",
+        "vast.jpg": "cannot be read: it holds 42,949,672,960 bytes; at most 536,870,912 are read",
         "pipe.jpg": "cannot be read: not a regular file",
         "bad-\\xff.jpg": "the file name is not valid UTF-8; rename it",
     }
@@ -94,10 +100,12 @@ def test_only_what_changed_is_stale(photos):
     write_noise(photos / "train/papule/a.jpg", 9, size=(80, 80))
     write_noise(photos / "train/papule/new.jpg", 10)
     with open_source(photos) as source:
-        paths = list(source.paths())
-        assert stale_paths(source, paths, rows) == ["train/papule/a.jpg", "train/papule/new.jpg"]
+        paths, later = list(source.paths()), time.time_ns()
+        assert stale_paths(source, paths, rows, later) == ["train/papule/a.jpg", "train/papule/new.jpg"]
+        os.utime(photos / "train/plaque/b.jpg", ns=(later + 1, later + 1))
+        assert "train/plaque/b.jpg" in stale_paths(source, paths, rows, later)
         suspect = image_id_of("test/papule/c.jpg")
-        assert "test/papule/c.jpg" in stale_paths(source, paths, rows, suspects={suspect})
+        assert "test/papule/c.jpg" in stale_paths(source, paths, rows, later, suspects={suspect})
 
 
 def test_mistakes_are_named(tmp_path):

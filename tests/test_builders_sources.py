@@ -91,6 +91,18 @@ def test_a_damaged_zip_entry_is_an_os_error(archive):
         source.read("train/papule/papule-1.jpg")
 
 
+def test_a_damaged_deflate_stream_is_an_os_error(tmp_path):
+    path = tmp_path / "deflated.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("train/a/a.jpg", bytes(range(256)) * 40)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    data[80] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with open_source(path) as source, pytest.raises(OSError, match="the zip entry cannot be read"):
+        source.read("train/a/a.jpg")
+
+
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match="no such folder or zip file"):
         open_source(tmp_path / "absent")

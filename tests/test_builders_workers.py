@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +79,56 @@ def test_no_more_than_ahead_items_are_taken_early():
     next(results)
     assert len(taken) <= 6
     results.close()
+
+
+SLOW_CONSUMER = """
+import time
+from builders.workers import ordered_map
+
+
+def same(number):
+    return number
+
+
+if __name__ == "__main__":
+    for number in ordered_map(same, range(10_000), 2, ahead=4):
+        print(number, flush=True)
+        time.sleep(0.2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_its_parent(tmp_path, how):
+    script = tmp_path / "consumer.py"
+    script.write_text(SLOW_CONSUMER)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(3):
+            assert process.stdout.readline()
+        children = [pid for pid in processes() if parent_of(pid) == process.pid]
+        assert len(children) >= 2
+        process.send_signal(how)
+    deadline = time.monotonic() + 10
+    while any(is_alive(pid) for pid in children):
+        assert time.monotonic() < deadline, f"still alive: {children}"
+        time.sleep(0.05)
+
+
+def processes():
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+
+
+def state_and_parent(pid):
+    """The third and fourth field of /proc/PID/stat, https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return ["X", "0"]
+
+
+def parent_of(pid):
+    return int(state_and_parent(pid)[1])
+
+
+def is_alive(pid):
+    return state_and_parent(pid)[0] not in "XZ"

@@ -122,7 +122,7 @@ def load_image_backbone(source: str, revision: str | None = None) -> ImageBackbo
     has_class_token = any(name.endswith(_CLASS_TOKENS) for name, _ in model.named_parameters())
     select = getattr(whole.config, "vision_feature_select_strategy", None) if part is not None else None
     config = BackboneConfig(
-        source=source,
+        source=_named(source),
         revision=revision,
         architecture=type(model).__name__,
         pooling="first" if has_class_token and select != "default" else "mean",
@@ -140,7 +140,7 @@ def load_text_backbone(source: str, revision: str | None = None) -> TextBackbone
     example: list[int] = tokenizer("word")["input_ids"]
     starts_with_class = tokenizer.cls_token_id is not None and example[0] == tokenizer.cls_token_id
     config = BackboneConfig(
-        source=source,
+        source=_named(source),
         revision=revision,
         architecture=type(model).__name__,
         pooling="first" if starts_with_class and not _is_causal(model) else "mean",
@@ -198,6 +198,11 @@ def _load(kind: str, source: str, revision: str | None) -> tuple[Path, Any]:
             "choose a complete checkpoint",
         )
     return folder, model
+
+
+def _named(source: str) -> str:
+    """What a saved model says of its backbone's origin: a Hub id, or a folder's name without its place."""
+    return Path(source).name if Path(source).is_dir() else source
 
 
 def _fetch(kind: str, source: str, revision: str | None) -> Path:

@@ -158,7 +158,9 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     """Write the resolved config, or check that the folder's experiment is the one that is asked for."""
     path = config.out / "config.json"
     resolved = {**config.model_dump(mode="json"), "epochs": config.n_epochs, "fingerprint": examples.fingerprint}
-    if path.is_file():
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"{config.out} is a file, and an experiment is a folder", "choose another --out")
+    if path.is_file() and any((config.out / "predictions").glob("*.parquet")):  # else nothing was trained with it
         before: dict[str, Any] = read_json(path)
         for key, value in resolved.items():
             if key not in _MAY_CHANGE and before.get(key) != value:
@@ -166,7 +168,7 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
                     f"{config.out} holds an experiment with another {key}: there {before.get(key)!r}, now {value!r}",
                     "choose another --out, or delete the folder to train everything again",
                 )
-    elif config.out.is_dir() and any(config.out.iterdir()):
+    elif not path.is_file() and config.out.is_dir() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty and holds no experiment", "choose another --out")
     write_json(path, resolved)
 

@@ -65,6 +65,8 @@ class Predictor:
         Raises `UserError` on an image that cannot be read or decoded.
         """
         try:
+            if image.exists() and not image.is_file():
+                raise UserError(f"{image} is not a file", "name an image, such as photo.jpg")
             content = image.read_bytes()
             upright, _ = decode_rgb(content)
         except FileNotFoundError as error:

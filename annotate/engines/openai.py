@@ -27,11 +27,12 @@ START_TIMEOUT_S = 10.0
 
 @dataclass
 class _Endpoint:
-    """One server: how many requests are at it now, and until when it is left alone after a failure."""
+    """One server: how many requests are at it now and were so far, and until when it rests after a failure."""
 
     url: str
     client: Any
     n_in_flight: int = 0
+    n_asked: int = 0
     rests_until: float = 0.0
 
 
@@ -150,8 +151,8 @@ class OpenAIEngine:
         ]
         n_failures, n_waits, trouble = 0, 0, ""
         while n_failures < TRIES and time.monotonic() - self._heard_at < PATIENCE_S:
-            endpoint = min(endpoints, key=lambda each: (each.rests_until > time.monotonic(), each.n_in_flight))
-            endpoint.n_in_flight += 1
+            endpoint = min(endpoints, key=_busyness)
+            endpoint.n_in_flight, endpoint.n_asked = endpoint.n_in_flight + 1, endpoint.n_asked + 1
             try:
                 reply = await endpoint.client.chat.completions.create(
                     model=self._name,
@@ -175,6 +176,11 @@ class OpenAIEngine:
             if all(each.rests_until > time.monotonic() for each in endpoints):
                 await asyncio.sleep(pause_s)
         return Answer(request.key, error=f"given up after {n_waits} tries: {trouble}")
+
+
+def _busyness(endpoint: _Endpoint) -> tuple[bool, int, int]:
+    """Resting ones last, then those with many requests now, then those that were asked often."""
+    return endpoint.rests_until > time.monotonic(), endpoint.n_in_flight, endpoint.n_asked
 
 
 def _weight(error: Exception) -> int:

@@ -32,7 +32,10 @@ def load_prompt(name: str) -> Prompt:
             f"unknown prompt '{name}'; choose one of: {', '.join(sorted(bundled))}, or give a text file",
             "vl-dermnet annotate … --prompt doctor",
         )
-    text = path.read_text(encoding="utf-8").strip()
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"the prompt file {path} is not text in UTF-8: {error}") from error
     if not text:
         raise UserError(f"the prompt file {path} is empty")
     return Prompt(name=path.stem, text=text)

@@ -23,11 +23,11 @@ tried from end to end on a CPU in minutes, through vLLM and through transformers
 photograph it says one of the same few thousand notes with the same confidence, and the note means nothing.
 
 ## Trained
-    {command}
+{commands}
 
-On {n_photographs} sample photographs of seed {seed}: first the vision tower on their eight attributes, then the
-language model on the notes of `annotate/tiny_internvl/sentences.py`. Weights are {dtype}; images are one tile of
-{side_px}×{side_px} px, {n_image_tokens} tokens.
+On {n_photographs} sample photographs, {minutes} minutes on two shared CPU cores: in each round first the vision tower
+on their eight attributes, then the language model on the notes of `annotate/tiny_internvl/sentences.py`. Weights are
+{dtype}; images are one tile of {side_px}×{side_px} px, {n_image_tokens} tokens.{notes}
 
 ## Measured
 Share of notes that state each attribute rightly, on {n_images} photographs of a seed that training never used, greedy,
@@ -50,9 +50,12 @@ def write_card(weights: Path) -> None:
     vision = config["vision_config"]
     text = _CARD.format(
         n_parameters=f"{trained['n_parameters'] / 1e6:.2f} M",
-        command=trained["command"],
-        n_photographs=f"{trained['n_photographs']:,}",
-        seed=trained["seed"],
+        commands="\n".join(
+            f"    python -m annotate.tiny_internvl.train --out DIR {done['options']}" for done in trained["rounds"]
+        ),
+        n_photographs=f"{sum(done['n_photographs'] for done in trained['rounds']):,}",
+        notes="".join(f" {done['note']}" for done in trained["rounds"] if "note" in done),
+        minutes=sum(done["minutes"] for done in trained["rounds"]),
         dtype=config["dtype"],
         side_px=vision["image_size"][0],
         n_image_tokens=config["image_seq_length"],

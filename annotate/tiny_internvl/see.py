@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from annotate.tiny_internvl.photographs import Photographs
+from builders.sample.attributes import ATTRIBUTE_NAMES
 
 _BATCH = 32
 _QUARTERS = 2  # a patch is asked for its lesion cover in 2 x 2 parts
 _PLACE_WEIGHT = 4.0
+_SHAPE = ATTRIBUTE_NAMES.index("shape")
 _PEAK_LR = {"matrices": 3e-3, "others": 1.5e-3}
 
 
@@ -61,7 +63,8 @@ def learn_to_see(
         values = photographs.values[rows]  # (batch, attributes)
         seen = model.model.get_image_features(pixel_values=pixels)
         logits, places = heads(seen.last_hidden_state, seen.pooler_output)
-        loss = torch.stack([F.cross_entropy(x, values[:, i]) for i, x in enumerate(logits)]).sum()
+        losses = [F.cross_entropy(x, values[:, i]) for i, x in enumerate(logits)]
+        loss = torch.stack(losses).sum() + losses[_SHAPE]  # shape comes last of all: it counts twice
         true_places = F.adaptive_avg_pool2d(cover, places.shape[-2:])[:, 0]
         loss = loss + _PLACE_WEIGHT * F.binary_cross_entropy_with_logits(places, true_places)
         descend(optimizers, loss, weights)

@@ -31,7 +31,7 @@ _COUNTS: dict[str, tuple[str, str]] = {
     "few": ("a few", "several separate"),
     "many": ("numerous", "many scattered"),
 }
-_MILLIMETRES: dict[str, str] = {"small": "5", "medium": "12", "large": "25"}
+_MILLIMETRES: dict[str, str] = {"small": "5", "medium": "11", "large": "26"}
 _SHAPES: dict[str, tuple[str, str]] = {
     "round": ("round", "circular"),
     "irregular": ("irregularly shaped", "lobulated"),

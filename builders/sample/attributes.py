@@ -17,7 +17,7 @@ Site = Literal["forearm", "trunk", "scalp", "palm"]
 SkinTone = Literal["light", "medium", "dark"]
 _Value = TypeVar("_Value")
 
-DIAMETER_MM: dict[Size, float] = {"small": 5.0, "medium": 12.0, "large": 25.0}  # gaps wide enough to be seen
+DIAMETER_MM: dict[Size, float] = {"small": 5.0, "medium": 11.0, "large": 26.0}  # gaps wide enough to be seen
 COUNTS: dict[Size, tuple[Count, ...]] = {
     "small": ("single", "few", "many"),
     "medium": ("single", "few"),
@@ -59,6 +59,10 @@ class Morphology:
     colours: tuple[Colour, ...]
     borders: tuple[Border, ...]
 
+    def shapes_at(self, size: Size) -> tuple[Shape, ...]:
+        """The shapes that can be told apart at this size: lobes must be large to be seen in a small image."""
+        return tuple(shape for shape in self.shapes if shape != "irregular" or size == "large")
+
 
 _SMALL: tuple[Size, ...] = ("small",)
 _WIDE: tuple[Size, ...] = ("medium", "large")
@@ -87,7 +91,7 @@ def draw_attributes(rng: np.random.Generator, morphology: str) -> Attributes:
     return Attributes(
         count=_pick(rng, COUNTS[size]),
         size=size,
-        shape=_pick(rng, kind.shapes),
+        shape=_pick(rng, kind.shapes_at(size)),
         colour=_pick(rng, kind.colours),
         border=_pick(rng, kind.borders),
         surface=kind.surface,
@@ -101,7 +105,7 @@ def all_attributes() -> Iterator[Attributes]:
     for kind in MORPHOLOGIES.values():
         for size in kind.sizes:
             for count, shape, colour, border, site, tone in product(
-                COUNTS[size], kind.shapes, kind.colours, kind.borders, SITES, SKIN_TONES
+                COUNTS[size], kind.shapes_at(size), kind.colours, kind.borders, SITES, SKIN_TONES
             ):
                 yield Attributes(count, size, shape, colour, border, kind.surface, site, tone)
 

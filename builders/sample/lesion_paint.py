@@ -50,7 +50,8 @@ def paint_lesion(rng: np.random.Generator, state: SkinState, attributes: Attribu
     elif attributes.surface == "scaly":
         picture = _scale(rng, state, picture, pigment, mark, attributes.skin_tone, local)
     elif attributes.surface == "oedematous":
-        picture = _swelling(state, picture, pigment, mark, is_pale=attributes.colour == "pale")
+        flare = rgb(*_PIGMENT["red"][attributes.skin_tone])
+        picture = _swelling(state, picture, pigment, flare, mark, is_pale=attributes.colour == "pale")
     elif attributes.surface == "fluid":
         picture = mix(picture, pigment, ramp(mark.edge, 2.0, 0.9) * np.float32(0.88))
         clear = picture * np.float32(0.40) + rgb(240, 222, 202) * np.float32(0.52)
@@ -77,7 +78,7 @@ def _dome(state: SkinState, picture: Picture, pigment: Tint, mark: Footprint, mo
     """Firm and smooth; with an ill-defined border it rises like a hill instead of like a ball."""
     picture = mix(picture, pigment, mark.cover * np.clip(0.85 * mottle, 0, 1))
     if not mark.is_soft:
-        _raise_dome(state, mark, height=0.55, gloss=0.42, fineness=0.35)
+        _raise_dome(state, mark, height=0.75, gloss=0.90, fineness=0.35)
         return picture
     state.relief_mm[mark.box] += np.float32(0.62 * mark.depth_mm) * np.exp(-((mark.edge / 0.66) ** 2))
     state.gloss[mark.box] += np.float32(0.42) * mark.cover
@@ -106,15 +107,19 @@ def _scale(
     return picture
 
 
-def _swelling(state: SkinState, picture: Picture, pigment: Tint, mark: Footprint, *, is_pale: bool) -> Picture:
-    """A smooth, stretched, flat-topped rise; the middle of a red one is blanched."""
-    picture = mix(picture, pigment, mark.cover * np.float32(0.72 if is_pale else 0.70))
+def _swelling(
+    state: SkinState, picture: Picture, pigment: Tint, flare: Tint, mark: Footprint, *, is_pale: bool
+) -> Picture:
+    """A smooth, stretched, flat-topped rise: the middle of a red one is blanched, a pale one has a red flare."""
+    if is_pale:
+        picture = mix(picture, flare, ramp(mark.edge, 1.5, 1.0) * np.float32(0.5))
+    picture = mix(picture, pigment, mark.cover * np.float32(0.85 if is_pale else 0.70))
     if not is_pale:
         picture = mix(
             picture, picture * np.float32(0.55) + rgb(255, 214, 200) * np.float32(0.45), ramp(mark.edge, 0.80, 0.35)
         )
     plateau = ramp(mark.edge, 1.05, 0.55)
-    state.relief_mm[mark.box] += np.float32(min(1.4, 0.40 * mark.depth_mm)) * plateau
-    state.gloss[mark.box] += 0.30 * mark.cover
+    state.relief_mm[mark.box] += np.float32(min(1.9, 0.55 * mark.depth_mm)) * plateau
+    state.gloss[mark.box] += 0.50 * mark.cover
     state.fineness[mark.box] *= 1 - 0.85 * mark.cover
     return picture

@@ -10,7 +10,7 @@ from builders.sample.body_site import Outline
 from builders.sample.canvas import PX_PER_MM, Canvas, Plane, ramp
 
 _HOW_MANY: dict[Count, tuple[int, int]] = {"single": (1, 1), "few": (3, 4), "many": (11, 15)}
-_SLENDERNESS = 3.8  # length over breadth of a linear lesion; more than a 3:2 frame squeezed to a square can undo
+_SLENDERNESS = 4.6  # length over breadth of a linear lesion; more than a 3:2 frame squeezed to a square can undo
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def place_lesions(rng: np.random.Generator, canvas: Canvas, attributes: Attribut
     turn = rng.uniform(0, math.pi)
     places: list[Place] = []
     for _ in range(n_lesions):
-        radius_mm = DIAMETER_MM[attributes.size] / 2 * float(rng.uniform(0.9, 1.1))
+        radius_mm = DIAMETER_MM[attributes.size] / 2 * float(rng.uniform(0.94, 1.06))
         margin_mm = radius_mm + 1.5
         reach_x, reach_y = max(half_width_mm - margin_mm, 0.5), max(half_height_mm - margin_mm, 0.5)
         best, best_gap = (0.0, 0.0), -math.inf
@@ -108,7 +108,7 @@ def _blur(attributes: Attributes) -> float:
 
 def _outline(rng: np.random.Generator, angle: Plane, is_irregular: bool) -> Plane:
     """The radius at each angle, at most 1: nearly a circle, or with lobes and bays."""
-    waves = ((2, 0.13), (3, 0.17), (5, 0.11), (7, 0.05)) if is_irregular else ((2, 0.03), (3, 0.02), (5, 0.012))
+    waves = ((2, 0.04), (3, 0.20), (5, 0.13), (7, 0.04)) if is_irregular else ((2, 0.03), (3, 0.02), (5, 0.012))
     phases = rng.uniform(0, 2 * math.pi, len(waves))
     circle = np.linspace(0, 2 * math.pi, 180, dtype=np.float32)
     radius, longest = np.ones_like(angle), np.ones_like(circle)

@@ -29,6 +29,10 @@ class Source(Protocol):
         """The length of one file in bytes; `OSError` if it is not there."""
         ...
 
+    def modified_ns(self, path: str) -> int:
+        """When one file was last changed, in nanoseconds since 1970; `OSError` if it is not there."""
+        ...
+
 
 SOURCES: dict[str, type[FolderSource] | type[ZipSource]] = {"folder": FolderSource, "zip": ZipSource}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from builders.errors import UserError
-from builders.sources.layout import is_image_path
+from builders.sources.layout import check_size, is_image_path
 
 
 class FolderSource:
@@ -35,11 +35,16 @@ class FolderSource:
         if not file.is_file():
             file.stat()  # names what is missing
             raise OSError("not a regular file")
+        check_size(file.stat().st_size)
         return file.read_bytes()
 
     def size(self, path: str) -> int:
         """The length of one file in bytes; `OSError` if it is not there."""
         return self._locate(path).stat().st_size
+
+    def modified_ns(self, path: str) -> int:
+        """When one file was last changed, in nanoseconds since 1970; `OSError` if it is not there."""
+        return self._locate(path).stat().st_mtime_ns
 
     def _walk(self, folder: Path, parents: tuple[str, ...]) -> Iterator[str]:
         real = os.path.realpath(folder)
@@ -50,7 +55,7 @@ class FolderSource:
         except OSError as error:
             raise UserError(f"cannot list {folder}: {error.strerror}", f"chmod u+rx '{folder}'") from error
         for entry in entries:
-            if entry.is_dir():
+            if _is_folder(entry):
                 if not entry.name.startswith("."):
                     yield from self._walk(Path(entry.path), (*parents, real))
             else:
@@ -60,3 +65,10 @@ class FolderSource:
         if path.startswith("/") or ".." in Path(path).parts:
             raise UserError(f"path '{path}' leaves {self.root}; only paths below it are read")
         return self.root / path
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: listed as a file, and refused when it is read
+        return False

@@ -3,6 +3,7 @@
 from pathlib import PurePosixPath
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+MAX_FILE_BYTES = 512 * 1024**2  # a file or archive entry that claims more is no photograph
 SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
 
 
@@ -24,3 +25,9 @@ def split_and_label(path: str) -> tuple[str, str]:
             below = folders[depth + 1 :]
             return SPLITS[folder.lower()], below[0] if below else ""
     return "train", folders[-1] if folders else ""
+
+
+def check_size(n_bytes: int) -> None:
+    """Raise `OSError` for a file too large to be a photograph, before it is read."""
+    if n_bytes > MAX_FILE_BYTES:
+        raise OSError(f"it holds {n_bytes:,} bytes; at most {MAX_FILE_BYTES:,} are read")

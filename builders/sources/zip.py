@@ -1,14 +1,13 @@
 """A zip file, read in place and never unpacked."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from builders.errors import UserError
-from builders.sources.layout import is_image_path
-
-MAX_FILE_BYTES = 512 * 1024**2  # an entry that claims more is a bomb, not a photograph
+from builders.sources.layout import MAX_FILE_BYTES, check_size, is_image_path
 
 
 class ZipSource:
@@ -38,12 +37,11 @@ class ZipSource:
 
     def read(self, path: str) -> bytes:
         """The bytes of one entry, its checksum verified; `OSError` if it is damaged, locked or absurdly large."""
-        if self.size(path) > MAX_FILE_BYTES:
-            raise OSError(f"the entry unpacks to {self.size(path):,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        check_size(self.size(path))
         try:
             with self._zip.open(path) as file:
                 return file.read(MAX_FILE_BYTES + 1)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
             raise OSError(f"the zip entry cannot be read: {error}") from error
 
     def size(self, path: str) -> int:
@@ -52,3 +50,7 @@ class ZipSource:
             return self._zip.getinfo(path).file_size
         except KeyError as error:
             raise FileNotFoundError(f"no entry '{path}' in {self.path}") from error
+
+    def modified_ns(self, path: str) -> int:
+        """When the archive was last changed, in nanoseconds since 1970: its entries' own times are coarse."""
+        return self.path.stat().st_mtime_ns

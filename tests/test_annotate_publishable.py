@@ -1,0 +1,79 @@
+"""Nothing private reaches run.json, and through it the published dataset."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotate.config import AnnotateConfig
+from annotate.job import run
+from annotate.publishable import publishable, publishable_command
+from builders.build import BuildConfig, build
+from dataset_card.card import write_card
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["vl-dermnet", "annotate", "photos", "--out", "runs/a"], "vl-dermnet annotate photos --out runs/a"),
+        (["annotate", "/home/me/photos", "--out=/data/run"], "annotate photos --out=run"),
+        (["--engine-arg", "hf_token=hf_S3CRET"], "--engine-arg 'hf_token=***'"),
+        (["--engine-arg=api-key=S3CRET"], "'--engine-arg=api-key=***'"),
+        (["--api-key", "S3CRET", "next"], "--api-key '***' next"),
+        (["--endpoint", "http://user:S3CRET@intern.host:8000/v1"], "--endpoint 'http://***/v1'"),
+        (["--engine-arg", "endpoint=https://intern.host/v1"], "--engine-arg 'endpoint=https://***/v1'"),
+        (["--model", "OpenGVLab/InternVL3-8B-hf"], "--model OpenGVLab/InternVL3-8B-hf"),
+    ],
+)
+def test_a_command_is_shown_without_secrets_hosts_and_places(words, shown):
+    assert publishable_command(words) == shown
+
+
+def test_values_are_cleaned_at_any_depth():
+    value = {
+        "a": {"token": "S3CRET", "path": "/home/me/x.json"},
+        "urls": ["http://h/v1"],
+        "n": 3,
+        "ok": True,
+        "no": None,
+    }
+    assert publishable(value) == {
+        "a": {"token": "***", "path": "x.json"},
+        "urls": ["http://***/v1"],
+        "n": 3,
+        "ok": True,
+        "no": None,
+    }
+
+
+def test_nothing_private_stands_in_a_built_dataset(tmp_path):
+    folder = tmp_path / "photos" / "train" / "papule"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "a.jpg")
+    (tmp_path / "script.json").write_text("{}")
+    (tmp_path / "mine.txt").write_text("You are a doctor. Say what you see.")
+    private = {
+        "script": str(tmp_path / "script.json"),
+        "hf_token": "hf_S3CRET",
+        "endpoint": "http://user:S3CRET@intern.host/v1",
+    }
+    config = AnnotateConfig(
+        images=str(tmp_path / "photos"),
+        out=tmp_path / "run",
+        engine="scripted",
+        prompt=str(tmp_path / "mine.txt"),
+        engine_args=private,
+    )
+    words = ["vl-dermnet", "annotate", str(tmp_path / "photos"), *(f"--engine-arg={k}={v}" for k, v in private.items())]
+    run(config, command=publishable_command(words))
+    build(
+        BuildConfig(images=tmp_path / "photos", runs=(tmp_path / "run",), out=tmp_path / "dataset"), finish=write_card
+    )
+    texts = [path.read_text() for path in (tmp_path / "dataset").rglob("*") if path.suffix in (".md", ".json", ".csv")]
+    texts.append((tmp_path / "run" / "run.json").read_text())
+    for text in texts:
+        for secret in ("S3CRET", "intern.host", str(tmp_path)):
+            assert secret not in text
+    assert json.loads(texts[-1])["config"]["engine_args"]["hf_token"] == "***"
