@@ -1,9 +1,12 @@
 """The commands train, table and predict: parse, call one function, print."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+PIPED_WIDTH = 160
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -122,9 +125,8 @@ def table(
     elif markdown:
         typer.echo(found.as_markdown(), nl=False)
     else:
-        console = Console()
         # A pipe has no width: never fold numbers there.
-        console.print(found.as_rich(), width=None if console.is_terminal else 200)
+        Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(found.as_rich())
 
 
 @app.command()

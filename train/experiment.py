@@ -173,6 +173,14 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     write_json(path, resolved)
 
 
+def _without_places(values: dict[str, Any]) -> dict[str, Any]:
+    """Absolute paths cut to their last part: model folders are passed on."""
+    return {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in values.items()
+    }
+
+
 def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Split]) -> None:
     for protocol, split in splits.items():
         say(
@@ -198,7 +206,7 @@ def _record(
         "seconds": round(seconds, 2),
         "best": asdict(fitted.best),
         "history": [asdict(epoch) for epoch in fitted.history],
-        "config": config.model_dump(mode="json"),
+        "config": _without_places(config.model_dump(mode="json")),
     }
 
 
