@@ -66,39 +66,50 @@ def run(config: AnnotateConfig, command: str = "", progress: Progress | None = N
         with PartWriter(config.out, config.part_rows, config.part_seconds) as writer:
             writer.add(refused_rows(index, done))
             if pending or not run_json.exists():
-                facts = engine.start()
-                session.begin()
-                if not run_json.exists():
-                    write_json(run_json, new_run(who, prompt, facts, config, command))
-                for answer in progress.track(_answers(engine, config, pending), total=len(pending)):
-                    flags = _flags(answer, prompt, terms)
-                    writer.add(rows_of(answer, pending[answer.key], done, facts.engine_id, flags))
-                    session.count(answer)
-                session.end()
-                engine.close()
+                with _decoding(config, pending) as (feed, unusable):  # while the engine starts
+                    facts = engine.start()
+                    session.begin()
+                    if not run_json.exists():
+                        write_json(run_json, new_run(who, prompt, facts, config, command))
+                    answers = _answers(engine, feed, unusable, set(pending))
+                    for answer in progress.track(answers, total=len(pending)):
+                        flags = _flags(answer, prompt, terms)
+                        writer.add(rows_of(answer, pending[answer.key], done, facts.engine_id, flags))
+                        session.count(answer)
+                    session.end()
+                    engine.close()
         rows = one_per_image(row for part in part_files(config.out) for row in read_part(part))
         summary = summarise(index, rows, session)
         write_json(summary_json, asdict(summary))
         return summary
 
 
-def _answers(engine: Engine, config: AnnotateConfig, pending: dict[str, list[IndexRow]]) -> Iterator[Answer]:
-    """Exactly one answer per pending image, in the order in which they come; unusable images are answered here."""
+@contextmanager
+def _decoding(
+    config: AnnotateConfig, pending: dict[str, list[IndexRow]]
+) -> Generator[tuple[Feed, "queue.SimpleQueue[Unusable]"]]:
+    """Images decoded ahead in processes, half as many as cores, and those that turned out unusable."""
     unusable: queue.SimpleQueue[Unusable] = queue.SimpleQueue()
-    n_workers = default_workers(len(pending)) if config.n_workers is None else config.n_workers
+    n_workers = (default_workers(len(pending)) + 1) // 2 if config.n_workers is None else config.n_workers
     feed = Feed(requests(config.images, pending, n_workers, unusable.put), ahead=AHEAD)
-    waiting = set(pending)
     try:
-        for answer in chain(engine.describe(feed), [None]):
-            while not unusable.empty():
-                found = unusable.get()
-                waiting.discard(found.key)
-                yield Answer(found.key, error=found.reason)
-            if answer is not None and answer.key in waiting:
-                waiting.discard(answer.key)
-                yield answer
+        yield feed, unusable
     finally:
         feed.close()
+
+
+def _answers(
+    engine: Engine, feed: Feed, unusable: "queue.SimpleQueue[Unusable]", waiting: set[str]
+) -> Iterator[Answer]:
+    """Exactly one answer per key in `waiting`, in the order in which they come; unusable images are answered here."""
+    for answer in chain(engine.describe(feed), [None]):
+        while not unusable.empty():
+            found = unusable.get()
+            waiting.discard(found.key)
+            yield Answer(found.key, error=found.reason)
+        if answer is not None and answer.key in waiting:
+            waiting.discard(answer.key)
+            yield answer
     for key in sorted(waiting):
         yield Answer(key, error="the engine gave no answer")
 

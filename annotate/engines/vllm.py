@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -47,6 +48,9 @@ class VllmEngine:
         is_cpu = _is_cpu_build()
         for name, value in {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu else {})}.items():
             os.environ.setdefault(name, value)
+        warnings.filterwarnings(
+            "ignore", category=FutureWarning, module=r"vllm\."
+        )  # vLLM's own, about torch's next release
         from vllm import LLM, SamplingParams
 
         _quieten_cpu_worker()
