@@ -38,8 +38,8 @@ def main() -> int:
     say(f"Setting up .venv with Python {platform.python_version()} (once; what pip says is in .venv/install.log)")
     create_venv()
     index = cpu_index()
-    obstacle = obstacle_to_vllm(index)
-    if not obstacle and not install(WITH_VLLM, index):
+    obstacle, pins = obstacle_to_vllm(index)
+    if not obstacle and not install([*WITH_VLLM, *pins], index):
         obstacle = last_error()
     if obstacle:
         say(f"  vLLM for the CPU cannot be had here ({obstacle}): going on with the transformers engine")
@@ -94,25 +94,25 @@ def cpu_index() -> list[str]:
     return ["--extra-index-url", CPU_INDEX]
 
 
-def obstacle_to_vllm(index: list[str]) -> str:
-    """Why vLLM's wheel for the CPU, or the one torch that it wants, is not on offer; empty if both are.
+def obstacle_to_vllm(index: list[str]) -> tuple[str, list[str]]:
+    """Why vLLM's wheel for the CPU, or the torch that it wants, is not on offer, empty if both are; and that torch.
 
     Asked before the resolve of everything, which would download torch's CUDA build before it finds out.
     """
     report = VENV / "report.json"
     dry_run = ["install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet", *index]
     if not pip(*dry_run, "--report", str(report), VLLM):
-        return f"no {VLLM} for Python {sys.version_info.major}.{sys.version_info.minor} on {platform.machine()}"
+        return f"no {VLLM} for Python {sys.version_info.major}.{sys.version_info.minor} on {platform.machine()}", []
     required: list[str] = json.loads(report.read_text())["install"][0]["metadata"].get("requires_dist", [])
     pins = [requirement for requirement in required if requirement.startswith("torch==")]
     if pins and not pip(*dry_run, *pins):  # pip leaves out those whose marker is for another platform
-        return f"it needs {pins[0].partition(';')[0]}, which pip cannot get for this Python"
-    return ""
+        return f"it needs {pins[0].partition(';')[0]}, which pip cannot get for this Python", []
+    return "", pins
 
 
 def install(requirements: list[str], index: list[str]) -> bool:
     """One pip resolve of this repository, editable, and whatever else is named."""
-    say(f"  installing {' '.join(requirements)}")
+    say(f"  installing {' '.join(requirement.partition(';')[0] for requirement in requirements)}")
     return pip("install", "--progress-bar=off", *index, "--editable", *requirements)
 
 
