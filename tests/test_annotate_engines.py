@@ -15,10 +15,12 @@ from PIL import Image
 
 from annotate.engines import ENGINES, NEEDS, Feed, Request, choose_engine
 from annotate.engines.internvl import tile_args, tokens_per_tile
+from builders.bundled import BUNDLED
 from builders.errors import UserError
 from builders.index import read_index
 from builders.run_folder import part_files, read_part, read_run
 from builders.sample import write_sample
+from builders.torch_repair import repair
 
 N_AGREEMENT = 200
 
@@ -151,6 +153,39 @@ def test_tiles_are_capped_in_each_formats_own_words():
     assert tile_args("InternVLForConditionalGeneration", 1) == {"crop_to_patches": False, "max_patches": 1}
     assert tile_args("InternVLChatModel", None) is None
     assert tokens_per_tile(object()) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed")
+def test_vllm_refuses_a_model_that_does_not_see(photos, tmp_path):
+    repair()
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED["tiny-internvl"])
+    text_model = Qwen2ForCausalLM(
+        Qwen2Config(
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            intermediate_size=64,
+            vocab_size=len(tokenizer),
+            max_position_embeddings=1024,
+        )
+    )
+    text_model.save_pretrained(tmp_path / "text")
+    tokenizer.save_pretrained(tmp_path / "text")
+    command = ["annotate", str(photos), "--out", str(tmp_path / "run"), "--model", str(tmp_path / "text")]
+    ended = subprocess.run(
+        [sys.executable, "-m", "annotate", *command, "--engine", "vllm", "--dtype", "float32"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "error: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.slow

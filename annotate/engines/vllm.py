@@ -124,12 +124,17 @@ class VllmEngine:
 
     def _probe(self) -> Any:
         """One grey image through the engine: the prompt as it was rendered, and proof that the image is in it."""
-        self._add(Image.new("RGB", (448, 448), "grey"))
+        blind = f"{self._config.model.id} does not see: its prompt holds no image; choose a vision-language model"
+        try:
+            self._add(Image.new("RGB", (448, 448), "grey"))
+        except ValueError as error:
+            raise UserError(f"{blind} ({_last_line(error)})") from error
         outputs: list[Any] = []
         while not outputs:
             outputs = [output for output in self.llm.llm_engine.step() if output.finished]
-        if len(outputs[0].prompt_token_ids) <= len(self.llm.get_tokenizer().encode(outputs[0].prompt)) - 8:
-            raise UserError(f"{self._config.model.id} is not a vision model: its prompt holds no image")
+        words = self.llm.get_tokenizer().encode(outputs[0].prompt, add_special_tokens=False)
+        if len(outputs[0].prompt_token_ids) <= len(words):  # an image takes many tokens in place of its mark
+            raise UserError(blind)
         return outputs[0]
 
     def _find_image_token(self, hf_config: Any) -> int | None:
