@@ -72,7 +72,10 @@ class VllmEngine:
         try:
             self.llm = LLM(**arguments)
         except (ValueError, OSError) as error:
-            raise UserError(f"vLLM cannot load {model.id} ({model.architecture}): {_last_line(error)}") from error
+            raise UserError(
+                f"vLLM cannot load {model.id} ({model.architecture}) as a model that sees: {_last_line(error)}",
+                "choose a vision-language checkpoint that vLLM serves, such as OpenGVLab/InternVL3-8B-hf",
+            ) from error
         self.sampling = SamplingParams(
             temperature=config.temperature,
             max_tokens=config.max_tokens,
