@@ -3,7 +3,9 @@
 import hashlib
 import os
 import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +127,31 @@ def test_the_real_set_shows_its_photograph_with_two_labels(shared_data):
     assert [sorted(path.rpartition("/")[2] for path in group) for group in summary.conflicts] == [
         ["PAT_759_1433_914.jpg", "PAT_759_1538_566.jpg"]
     ]
+
+
+@pytest.fixture
+def as_nobody():
+    """Run as a user whom file permissions bind; root reads everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_an_unreadable_file_is_refused_and_an_unreadable_folder_is_named(as_nobody):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_noise(root / "train/papule/a.jpg", 0)
+        write_noise(root / "train/papule/locked.jpg", 1)
+        (root / "train/papule/locked.jpg").chmod(0)
+        rows = {row.path: row for row in index_images(root, n_workers=0)}
+        assert rows["train/papule/a.jpg"].status == "ok"
+        assert rows["train/papule/locked.jpg"].reason == "cannot be read: Permission denied"
+        (root / "train/papule").chmod(0)
+        with pytest.raises(UserError, match=r"cannot list .*papule: Permission denied\n  fix: chmod u\+rx "):
+            index_images(root, n_workers=0)
+        (root / "train/papule").chmod(0o700)
