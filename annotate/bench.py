@@ -27,7 +27,8 @@ def bench_annotate(images: str, model: str, out: Path, dtype: str, max_tokens: i
     """Measure every way in `WAYS` on the same images, model and tokens, each in a process of its own.
 
     Writes `out`.json and `out`.md and returns what the JSON holds. A ratio of 1 is the engine fed with images that
-    wait in memory. Engine start is not counted, decoding is, but for `ready` and `whole_list`, which begin decoded.
+    wait in memory. Engine start is not counted, decoding is, but for `ready` and `whole_list`, which begin decoded, and
+    for the few dozen images that `ours` decodes while its engine starts.
     Raises `UserError` where a way fails.
     """
     settings = {"images": images, "model": model, "dtype": dtype, "max_tokens": max_tokens}

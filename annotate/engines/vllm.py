@@ -14,9 +14,7 @@ from annotate.engines.records import Answer, EngineConfig, EngineFacts, Feed
 from builders.errors import UserError
 from builders.torch_repair import child_environment, repair
 
-WINDOW = (
-    1.25  # requests in flight, in multiples of max_num_seqs: a few always wait inside the engine, so it never starves
-)
+WINDOW = 1.25  # requests in flight, in multiples of max_num_seqs: some always wait inside, so that it never starves
 CPU_DEFAULTS: dict[str, Any] = {"enforce_eager": True, "max_num_seqs": 32}
 CPU_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # 6 s to the first token instead of 36 s, and no second copy of torch
@@ -48,9 +46,7 @@ class VllmEngine:
         is_cpu = _is_cpu_build()
         for name, value in {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu else {})}.items():
             os.environ.setdefault(name, value)
-        warnings.filterwarnings(
-            "ignore", category=FutureWarning, module=r"vllm\."
-        )  # vLLM's own, about torch's next release
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # of torch's next release
         from vllm import LLM, SamplingParams
 
         _quieten_cpu_worker()
