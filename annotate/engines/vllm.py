@@ -15,6 +15,7 @@ from builders.errors import UserError
 from builders.torch_repair import child_environment, repair
 
 WINDOW = 1.25  # requests in flight, in multiples of max_num_seqs: some always wait inside, so that it never starves
+SEEING = "choose a vision-language checkpoint that vLLM serves, such as OpenGVLab/InternVL3-8B-hf"
 CPU_DEFAULTS: dict[str, Any] = {"enforce_eager": True, "max_num_seqs": 32}
 CPU_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # 6 s to the first token instead of 36 s, and no second copy of torch
@@ -70,8 +71,9 @@ class VllmEngine:
         except (ValueError, OSError) as error:
             raise UserError(
                 f"vLLM cannot load {model.id} ({model.architecture}) as a model that sees: {_last_line(error)}",
-                "choose a vision-language checkpoint that vLLM serves, such as OpenGVLab/InternVL3-8B-hf",
+                SEEING,
             ) from error
+        self._one_token = SamplingParams(temperature=0, max_tokens=1)
         self.sampling = SamplingParams(
             temperature=config.temperature,
             max_tokens=config.max_tokens,
@@ -122,19 +124,27 @@ class VllmEngine:
         return internal_id.rpartition("-")[0]  # outputs carry the id without its random tail
 
     def _probe(self) -> Any:
-        """One grey image through the engine: the prompt as it was rendered, and proof that the image is in it."""
-        blind = f"{self._config.model.id} does not see: its prompt holds no image; choose a vision-language model"
+        """One grey image through the engine: the prompt as it was rendered, and proof that the image is in it.
+
+        The same question without an image is the measure: some models write their image tokens into the prompt's text.
+        """
+        config, blind = self._config, f"{self._config.model.id} does not see: its prompt holds no image"
         try:
-            self._add(Image.new("RGB", (448, 448), "grey"))
+            seen = self._ask(self.conversation(Image.new("RGB", (448, 448), "grey")))
         except ValueError as error:
-            raise UserError(f"{blind} ({_last_line(error)})") from error
-        outputs: list[Any] = []
-        while not outputs:
-            outputs = [output for output in self.llm.llm_engine.step() if output.finished]
-        words = self.llm.get_tokenizer().encode(outputs[0].prompt, add_special_tokens=False)
-        if len(outputs[0].prompt_token_ids) <= len(words):  # an image takes many tokens in place of its mark
-            raise UserError(blind)
-        return outputs[0]
+            raise UserError(f"{blind} ({_last_line(error)})", SEEING) from error
+        unseen = self._ask([{"role": "user", "content": [{"type": "text", "text": config.prompt}]}])
+        if len(seen.prompt_token_ids) <= len(unseen.prompt_token_ids):
+            raise UserError(blind, SEEING)
+        return seen
+
+    def _ask(self, conversation: list[dict[str, Any]]) -> Any:
+        """One question, alone in the engine, and one token of an answer."""
+        self.llm.enqueue_chat(conversation, self._one_token, use_tqdm=False)
+        while True:
+            for output in self.llm.llm_engine.step():
+                if output.finished:
+                    return output
 
     def _find_image_token(self, hf_config: Any) -> int | None:
         for name in ("image_token_id", "image_token_index", "img_context_token_id"):
