@@ -146,8 +146,6 @@ def _engine(settings: dict[str, Any]) -> tuple[Any, Any]:
             model=model,
             prompt=load_prompt("doctor").text,
             max_tokens=settings["max_tokens"],
-            temperature=0.0,
-            seed=0,
             dtype=settings["dtype"],
         )
     )

@@ -3,15 +3,19 @@
 import dataclasses
 import errno
 import json
+import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from builders.errors import UserError
 from train.cli import app as train_app
+
+if TYPE_CHECKING:
+    from annotate.runners import Stop
 
 FULL_OR_LOCKED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TOO_MANY_REFUSED = 1, 130, 3
@@ -123,7 +127,21 @@ def annotate(
     dtype: Annotated[str, typer.Option(help="auto | bfloat16 | float16 | float32")] = "auto",
     max_dynamic_patch: Annotated[int | None, typer.Option(min=1, help="InternVL's tiles per image, at most.")] = None,
     max_in_flight: Annotated[int | None, typer.Option(min=1, help="Images the engine works on at once.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes; one per core by default.")] = None,
+    data_parallel: Annotated[int, typer.Option(min=1, help="Engines beside each other, one process each.")] = 1,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs per engine, for models that one cannot hold.")] = 1,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds an engine may hold an image before it is ended.")
+    ] = 1800,
+    runner: Annotated[str, typer.Option(help="local | ray")] = "local",
+    shard: Annotated[str | None, typer.Option(help="I/N: describe only share I of N, from 0; for job arrays.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Times to ask again for an answer with such a flag.")] = 2,
+    retry_flag: Annotated[
+        list[str] | None, typer.Option(help="Flag to ask again for; repeat it. Default: empty, refusal, repetition.")
+    ] = None,
+    schema: Annotated[str | None, typer.Option(help="derm: findings as JSON beside the description.")] = None,
+    preflight: Annotated[bool, typer.Option(help="Stop where the first answers show that something is off.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show tokens, cost and settings; start nothing.")] = False,
+    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes per engine.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Describe only so many images, spread over classes.")] = None,
     index_file: Annotated[Path | None, typer.Option("--index", help="An index made before; saves a pass.")] = None,
     part_rows: Annotated[
@@ -138,9 +156,11 @@ def annotate(
 
     Example: vl-dermnet annotate photos --out runs/tiny --model tiny-internvl
     """
-    from annotate.config import AnnotateConfig, parse_engine_args
-    from annotate.job import run
+    from annotate.config import DEFAULT_RETRY_FLAGS, AnnotateConfig, parse_engine_args
+    from annotate.dry_run import render
+    from annotate.job import plan_of, run
     from annotate.progress import Progress
+    from annotate.runners import Stop
 
     config = AnnotateConfig(
         images=images,
@@ -157,15 +177,29 @@ def annotate(
         dtype=dtype,
         max_dynamic_patch=max_dynamic_patch,
         max_in_flight=max_in_flight,
+        runner=runner,
+        data_parallel=data_parallel,
+        tensor_parallel=tensor_parallel,
+        timeout_s=timeout,
+        retries=retries,
+        retry_flags=tuple(retry_flag or DEFAULT_RETRY_FLAGS),
+        schema_name=schema,
+        shard=shard,
+        preflight=preflight,
         n_workers=workers,
         limit=limit,
         index=index_file,
         part_rows=part_rows,
         max_refused=max_refused,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Ctrl-C
+    if dry_run:
+        plan = plan_of(config)
+        _print_json(dataclasses.asdict(plan)) if as_json else typer.echo("\n".join(render(plan)))
+        return
+    stop = Stop()
+    _finish_on_signals(stop)
     try:
-        summary = run(config, command=_command(), progress=Progress())
+        summary = run(config, command=_command(), progress=Progress(), stop=stop)
     except KeyboardInterrupt:
         typer.echo(f"interrupted; what was finished is in {out}. To go on, type the same command again.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -268,9 +302,24 @@ def main() -> None:
         if error.errno not in FULL_OR_LOCKED:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        typer.echo(f"error: cannot write: {error.strerror}{where}; what was finished before is kept", err=True)
+        typer.echo(
+            f"error: cannot write: {os.strerror(error.errno)}{where}; what was finished before is kept", err=True
+        )
         typer.echo("  fix: make room or write elsewhere, then type the same command again", err=True)
         sys.exit(EXIT_MISTAKE)
+
+
+def _finish_on_signals(stop: "Stop") -> None:
+    """Ctrl-C and SIGTERM, a scheduler's way to say it: finish what is in the engines; a second one ends it at once."""
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        if stop.is_requested or not stop.is_streaming:
+            raise KeyboardInterrupt
+        stop.is_requested = True
+        typer.echo("finishing what is in the engine, for some seconds; once more to stop at once", err=True)
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)
 
 
 def _command() -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from builders.errors import UserError
 
 DEFAULT_MODEL = "OpenGVLab/InternVL3-8B-hf"
+DEFAULT_RETRY_FLAGS = ("empty", "refusal", "repetition")  # what another draw of the sampler can mend
 
 
 class AnnotateConfig(BaseModel):
@@ -17,7 +18,10 @@ class AnnotateConfig(BaseModel):
     `max_dynamic_patch` caps InternVL's tiles per image (256 tokens each; None leaves it to the checkpoint).
     `max_in_flight` is how many images an engine works on at once; None leaves it to the engine. `limit` describes
     only that many images, spread over classes: those with the smallest `image_id`. `max_refused` is the share of
-    images, 0 to 1, that may be refused or failed before the command ends with 3. `n_workers` decoding processes.
+    images, 0 to 1, that may be refused or failed before the command ends with 3. `n_workers` decoding processes per
+    engine. `data_parallel` engines run beside each other, each on `tensor_parallel` GPUs; an engine that holds an image
+    for longer than `timeout_s` is started again. An answer with one of `retry_flags` is asked for again up to `retries`
+    times, at a rising temperature. `shard` is `I/N`; `schema_name` adds findings as JSON.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -40,6 +44,15 @@ class AnnotateConfig(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     index: Path | None = None
     max_refused: float = Field(default=0.02, ge=0.0, le=1.0)
+    runner: str = "local"
+    data_parallel: int = Field(default=1, ge=1)
+    tensor_parallel: int = Field(default=1, ge=1)
+    timeout_s: float = Field(default=1800.0, gt=0)
+    retries: int = Field(default=2, ge=0)
+    retry_flags: tuple[str, ...] = DEFAULT_RETRY_FLAGS
+    schema_name: str | None = None
+    shard: str | None = None
+    preflight: bool = True
     part_rows: int = Field(default=256, ge=1)
     part_seconds: float = Field(default=5.0, gt=0)
 

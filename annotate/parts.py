@@ -7,23 +7,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
+from annotate.shard import Shard
 from builders.files import write_table
-from builders.run_folder import part_files
 from builders.schema import DESCRIPTION_SCHEMA, Description, to_table
 
 
 class PartWriter:
-    """Rows in, `parts/part-NNNNNN.parquet` out: every `part_rows` rows or `part_seconds` seconds, and at the end.
+    """Rows in, `parts/part-NNNNNN.parquet` out, every `part_rows` rows or `part_seconds` seconds, and at the end.
 
-    One thread writes while the engine goes on. What it could not write is raised by the next `add`, or by `close`.
+    A shard's parts lie in a folder of their own. One thread writes while the engine goes on. What it could not write is
+    raised by the next `add`, or by `close`.
     """
 
-    def __init__(self, run: Path, part_rows: int, part_seconds: float) -> None:
-        self._folder = run / "parts"
+    def __init__(self, run: Path, part_rows: int, part_seconds: float, shard: Shard | None = None) -> None:
+        self._folder = run / "parts" / shard.name if shard else run / "parts"
         self._part_rows, self._part_seconds = part_rows, part_seconds
         for leftover in self._folder.glob(".*.part"):  # of a process that was killed; the run folder's lock is ours
             leftover.unlink()
-        numbers = [re.fullmatch(r"part-(\d+)", part.stem) for part in part_files(run)]
+        numbers = [re.fullmatch(r"part-(\d+)", part.stem) for part in self._folder.glob("*.parquet")]
         self._next = 1 + max((int(number[1]) for number in numbers if number), default=-1)
         self._rows: list[Description] = []
         self._written_at = time.monotonic()

@@ -10,11 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from annotate.asks import RAMP
 from annotate.config import AnnotateConfig
 from annotate.engines import EngineFacts
 from annotate.models import Model
 from annotate.prompts import Prompt
 from annotate.publishable import publishable
+from annotate.schemas import load_schema
 from builders.errors import UserError
 from builders.run_folder import read_run_json
 from builders.schema import SCHEMA_VERSION
@@ -31,10 +33,19 @@ NOT_IN_TEXT = (
 
 def identity(config: AnnotateConfig, model: Model, prompt: Prompt, engine: str) -> dict[str, Any]:
     """Everything that changes the text of a description, and nothing else: no batch size, no machine, no paths."""
+    schema = load_schema(config.schema_name)
     return {
         "model": {"id": model.id, "revision": model.revision, "architecture": model.architecture},
         "prompt": {"name": prompt.name, "sha256": prompt.sha256},
-        "sampling": {"max_tokens": config.max_tokens, "temperature": config.temperature, "seed": config.seed},
+        "schema": {"name": schema.name, "sha256": schema.sha256} if schema else None,
+        "sampling": {
+            "max_tokens": config.max_tokens,
+            "temperature": config.temperature,
+            "seed": config.seed,
+            "retries": config.retries,
+            "retry_flags": sorted(config.retry_flags),
+            "retry_step": RAMP,
+        },
         "preprocessing": {"max_dynamic_patch": config.max_dynamic_patch},
         "engine": {
             "kind": engine,

@@ -2,13 +2,20 @@
 
 from annotate.engines import Answer
 from annotate.provenance import utc_now
+from annotate.seen import Seen
 from builders.schema import Description, IndexRow
 
 
 def rows_of(
-    answer: Answer, copies: list[IndexRow], done: dict[str, Description], engine_id: str, flags: tuple[str, ...]
+    answer: Answer,
+    copies: list[IndexRow],
+    seen: dict[str, Seen],
+    engine_id: str,
+    flags: tuple[str, ...],
+    retries: int,
+    temperature: float,
 ) -> list[Description]:
-    """One row per copy of the described image; `attempt` counts on from the row that an earlier run left in `done`."""
+    """One row per copy of the described image; `attempt` counts on from the row that is there already."""
     now = utc_now()
     return [
         Description(
@@ -22,8 +29,11 @@ def rows_of(
             n_prompt_tokens=answer.n_prompt_tokens,
             n_output_tokens=answer.n_output_tokens,
             n_tiles=answer.n_tiles,
-            attempt=1 + (done[row.image_id].attempt if row.image_id in done else 0),
+            attempt=1 + (seen[row.image_id].attempt if row.image_id in seen else 0),
+            retries=retries,
+            temperature=temperature,
             flags=flags,
+            findings=answer.findings,
             engine_id=engine_id,
             described_at=now,
         )
@@ -31,7 +41,7 @@ def rows_of(
     ]
 
 
-def refused_rows(index: list[IndexRow], done: dict[str, Description]) -> list[Description]:
+def refused_rows(index: list[IndexRow], seen: dict[str, Seen]) -> list[Description]:
     """A row for each refused file that has none yet: every indexed file stands in the set, with its reason."""
     now = utc_now()
     return [
@@ -47,10 +57,27 @@ def refused_rows(index: list[IndexRow], done: dict[str, Description]) -> list[De
             n_output_tokens=0,
             n_tiles=0,
             attempt=0,
+            retries=0,
+            temperature=0.0,
             flags=(),
+            findings="",
             engine_id="",
             described_at=now,
         )
         for row in index
-        if row.status == "refused" and (row.image_id not in done or done[row.image_id].status != "refused")
+        if row.status == "refused" and (row.image_id not in seen or seen[row.image_id].status != "refused")
     ]
+
+
+def seen_of(row: Description) -> Seen:
+    """What a run remembers of a row that it wrote: all but the text."""
+    return Seen(
+        image_id=row.image_id,
+        image_sha256=row.image_sha256,
+        status=row.status,
+        reason=row.reason,
+        attempt=row.attempt,
+        retries=row.retries,
+        flags=row.flags,
+        described_at=row.described_at,
+    )

@@ -1,11 +1,12 @@
 """Where a run stands, read from its folder alone: while it goes, after it died, or when it is done."""
 
-import fcntl
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from annotate.run_lock import is_held
+from annotate.sessions import Session, read_sessions
 from builders.errors import UserError
 from builders.run_folder import read_run
 from builders.schema import Description
@@ -20,6 +21,8 @@ class RunStatus:
 
     Counts are of indexed files. Rates are over different images: overall from the first to the last answer on disk,
     and over the last minute before the last answer; 0 where there are too few. `time_left_s` is at the recent rate.
+    `engine_busy` is how full the engines of the sessions under way are (of the last one, if none is), 0 to 1;
+    `n_in_flight` is what they hold. Restarts, retries and GPU hours are over all sessions.
     `examples` holds up to three of each flag and reason, as `image_id: words`.
     """
 
@@ -36,12 +39,18 @@ class RunStatus:
     recent_images_per_s: float
     output_tokens_per_s: float
     time_left_s: float
+    engine_busy: float
+    n_in_flight: int
+    n_restarts: int
+    last_restart: str
+    n_retried: int
+    gpu_hours: float
     examples: dict[str, list[str]]
 
 
 def status_of(path: Path) -> RunStatus:
     """The state of the run folder at `path`. Raises `UserError` where it is not one, or before it begins."""
-    if not (path / "run.json").exists() and _is_held(path):
+    if not (path / "run.json").exists() and is_held(path):
         raise UserError(f"the run in {path} is starting: images are checked, the model is loaded", "try again soon")
     run = read_run(path)
     rows = [run.descriptions[row.image_id] for row in run.index if row.image_id in run.descriptions]
@@ -52,9 +61,12 @@ def status_of(path: Path) -> RunStatus:
     recent_from = max(times[0][0], times[-1][0] - RECENT_S) if times else 0.0
     recent = _rate(sum(at >= recent_from for at, _ in times), recent_from, times[-1][0]) if times else 0.0
     tokens = _rate(sum(n for _, n in times), times[0][0], times[-1][0]) if times else 0.0
+    sessions, is_running = read_sessions(path), is_held(path)
+    latest = _latest(sessions)
+    restarts = [str(restart["reason"]) for session in sessions for restart in session.restarts]
     n_to_do = len({row.image_sha256 for row in run.index if row.status == "ok"} - set(described))
     return RunStatus(
-        state="running" if _is_held(path) else "finished" if run.summary is not None else "stopped",
+        state="running" if is_running else "finished" if run.summary is not None else "stopped",
         model=f"{run.run['model']['id']} {run.run['model']['revision']}",
         engine=str(run.run["engine"]["id"]),
         n_images=len(run.index),
@@ -67,21 +79,19 @@ def status_of(path: Path) -> RunStatus:
         recent_images_per_s=round(recent, 2),
         output_tokens_per_s=round(tokens, 1),
         time_left_s=round(n_to_do / recent) if recent else 0.0,
+        engine_busy=round(sum(each.engine_busy for each in latest) / len(latest), 3) if latest else 0.0,
+        n_in_flight=sum(each.n_in_flight for each in latest) if is_running else 0,
+        n_restarts=len(restarts),
+        last_restart=restarts[-1] if restarts else "",
+        n_retried=sum(session.n_retried for session in sessions),
+        gpu_hours=round(sum(session.gpu_hours for session in sessions), 4),
         examples=_examples(rows),
     )
 
 
-def _is_held(path: Path) -> bool:
-    """Whether an annotate process holds the run folder's lock."""
-    lock = path / ".lock"
-    if not lock.exists():
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def _latest(sessions: list[Session]) -> list[Session]:
+    """The last session of each shard, or of the run where it has none."""
+    return list({session.shard: session for session in sessions}.values())
 
 
 def _rate(n: int, first_s: float, last_s: float) -> float:

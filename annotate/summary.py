@@ -1,21 +1,24 @@
-"""What a run holds and how fast it went: counted while it goes, written as summary.json at its end."""
+"""What a run holds, and what its sessions took: written as summary.json when every image has its row."""
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 
-from annotate.engines import Answer
 from annotate.provenance import utc_now
-from builders.schema import Description, IndexRow
+from annotate.seen import Seen
+from annotate.sessions import Session
+from annotate.shard import Shard
+from builders.schema import IndexRow
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotateSummary:
-    """What a run holds now, and how fast this session was.
+    """What a run holds now, and what it took.
 
-    `n_ok + n_refused + n_failed == n_images`. `n_described` counts the images that the engine was asked about in this
-    session, copies once; rates are over the time between the first request and the last answer. `n_withdrawn` counts
-    descriptions of images that are in the source no more, or beyond a smaller `--limit`.
+    `n_ok + n_refused + n_failed == n_images`, once all shards are done. `n_described` counts the images that the
+    engine was asked about in the last session, copies once; `n_retried` the answers asked for again because of their
+    flags, and `n_mended` the files that lost theirs so. Times, rates, restarts and GPU hours are over all sessions of
+    the run; `engine_busy` is how full the engines were, 0 to 1. `n_withdrawn` counts descriptions of images that are in
+    the source no more, or beyond a smaller `--limit`.
     """
 
     n_images: int
@@ -26,52 +29,59 @@ class AnnotateSummary:
     n_flagged: dict[str, int]
     reasons: dict[str, int]
     n_described: int
+    n_retried: int
+    n_mended: int
+    n_quarantined: int
+    n_sessions: int
+    n_restarts: int
+    restarts: dict[str, int]
     wall_s: float
     engine_start_s: float
     images_per_s: float
     output_tokens_per_s: float
+    engine_busy: float
+    gpu_hours: float
     finished_at: str
 
 
-class Session:
-    """Counts and clocks of one session: what the engine answered, and how long starting and answering took."""
-
-    def __init__(self) -> None:
-        self.n_described = self.n_output_tokens = 0
-        self.engine_start_s = self.wall_s = 0.0
-        self._clock = time.monotonic()
-
-    def begin(self) -> None:
-        """The engine is ready."""
-        now = time.monotonic()
-        self.engine_start_s, self._clock = now - self._clock, now
-
-    def count(self, answer: Answer) -> None:
-        """One answer came."""
-        self.n_described += 1
-        self.n_output_tokens += answer.n_output_tokens
-
-    def end(self) -> None:
-        """The last answer came."""
-        self.wall_s = time.monotonic() - self._clock
-
-
-def summarise(index: list[IndexRow], descriptions: dict[str, Description], session: Session) -> AnnotateSummary:
-    """The summary of a run whose every indexed file has its row."""
-    rows = [descriptions[row.image_id] for row in index]
+def summarise(
+    index: list[IndexRow],
+    seen: dict[str, Seen],
+    sessions: list[Session],
+    retry_flags: frozenset[str],
+    n_described: int,
+    shard: Shard | None = None,
+) -> AnnotateSummary:
+    """The summary of a run, or of one shard of it."""
+    ours = [row for row in index if shard is None or shard.has(row.image_sha256)]
+    rows = [seen[row.image_id] for row in ours if row.image_id in seen]
     status = Counter(row.status for row in rows)
+    wall_s = sum(session.wall_s for session in sessions)
+    restarts = [restart["reason"] for session in sessions for restart in session.restarts]
     return AnnotateSummary(
-        n_images=len(index),
+        n_images=len(ours),
         n_ok=status["ok"],
         n_refused=status["refused"],
         n_failed=status["failed"],
-        n_withdrawn=len(descriptions.keys() - {row.image_id for row in index}),
+        n_withdrawn=len(seen.keys() - {row.image_id for row in index}),
         n_flagged=dict(sorted(Counter(flag for row in rows for flag in row.flags).items())),
         reasons=dict(sorted(Counter(row.reason for row in rows if row.reason).items())),
-        n_described=session.n_described,
-        wall_s=round(session.wall_s, 2),
-        engine_start_s=round(session.engine_start_s, 2),
-        images_per_s=round(session.n_described / session.wall_s, 2) if session.wall_s else 0.0,
-        output_tokens_per_s=round(session.n_output_tokens / session.wall_s, 1) if session.wall_s else 0.0,
+        n_described=n_described,
+        n_retried=sum(session.n_retried for session in sessions),
+        n_mended=sum(row.retries > 0 and retry_flags.isdisjoint(row.flags) for row in rows),
+        n_quarantined=sum(session.n_quarantined for session in sessions),
+        n_sessions=len(sessions),
+        n_restarts=len(restarts),
+        restarts=dict(sorted(Counter(restarts).items())),
+        wall_s=round(wall_s, 2),
+        engine_start_s=round(sum(session.engine_start_s for session in sessions), 2),
+        images_per_s=_rate(sum(session.n_described for session in sessions), wall_s),
+        output_tokens_per_s=_rate(sum(session.n_output_tokens for session in sessions), wall_s),
+        engine_busy=_rate(sum(session.engine_busy * session.wall_s for session in sessions), wall_s),
+        gpu_hours=round(sum(session.gpu_hours for session in sessions), 4),
         finished_at=utc_now(),
     )
+
+
+def _rate(n: float, seconds: float) -> float:
+    return round(n / seconds, 2) if seconds else 0.0

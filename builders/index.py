@@ -94,8 +94,11 @@ def stale_paths(
 
 def default_workers(n_items: int) -> int:
     """One process per usable core; none where starting them costs more than the work."""
-    if n_items < 64:
-        return 0
+    return n_cores() if n_items >= 64 else 0
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
@@ -54,8 +54,8 @@ def read_run_json(path: Path) -> dict[str, Any]:
 
 
 def part_files(path: Path) -> list[Path]:
-    """The finished parts of a run folder, in the order of their names."""
-    return sorted((path / "parts").glob("*.parquet"))
+    """The finished parts of a run folder, those of shards in folders of their own, in the order of their names."""
+    return sorted((path / "parts").rglob("*.parquet"))
 
 
 def read_part(part: Path) -> list[Description]:
@@ -77,10 +77,30 @@ def one_per_image(rows: Iterable[Description]) -> dict[str, Description]:
     best: dict[str, Description] = {}
     for row in rows:
         known = best.get(row.image_id)
-        if known is None or _rank(row) > _rank(known):
+        if known is None or rank(row) > rank(known):
             best[row.image_id] = row
     return best
 
 
-def _rank(row: Description) -> tuple[bool, int, str]:
+class Ranked(Protocol):
+    """What decides which of several rows of one image counts."""
+
+    @property
+    def status(self) -> str:
+        """`ok`, `refused` or `failed`."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Which ask of this image it was."""
+        ...
+
+    @property
+    def described_at(self) -> str:
+        """UTC, ISO 8601."""
+        ...
+
+
+def rank(row: Ranked) -> tuple[bool, int, str]:
+    """The greatest of several rows of one image counts: an answer before a failure, a later one before an earlier."""
     return (row.status != "failed", row.attempt, row.described_at)

@@ -44,6 +44,8 @@ class Description:
     could not be used, `reason` says why) or `failed` (the engine could not answer; asked again by the next run).
     `finish_reason` is the engine's: `stop`, `length`, …; token counts are 0 where the engine does not tell.
     `flags` name what is suspicious about the text (`empty`, `truncated`, …); nothing is ever cut.
+    `retries` counts how often the image was asked again because of its flags, each time at a higher temperature;
+    `temperature` is the one that gave this text, the least flagged. `findings` is JSON of the run's schema, or empty.
     `described_at` is UTC, ISO 8601, to the second.
     """
 
@@ -58,7 +60,10 @@ class Description:
     n_output_tokens: int
     n_tiles: int
     attempt: int
+    retries: int
+    temperature: float
     flags: tuple[str, ...]
+    findings: str
     engine_id: str
     described_at: str
 
@@ -66,7 +71,11 @@ class Description:
 INDEX_SCHEMA = pa.schema(
     [pa.field(f.name, pa.int64() if f.type is int else pa.string(), nullable=False) for f in fields(IndexRow)]
 )
-_DESCRIPTION_TYPES: dict[Any, pa.DataType] = {int: pa.int32(), tuple[str, ...]: pa.list_(pa.string())}
+_DESCRIPTION_TYPES: dict[Any, pa.DataType] = {
+    int: pa.int32(),
+    float: pa.float64(),
+    tuple[str, ...]: pa.list_(pa.string()),
+}
 DESCRIPTION_SCHEMA = pa.schema(
     [pa.field(f.name, _DESCRIPTION_TYPES.get(f.type, pa.string()), nullable=False) for f in fields(Description)]
 )

@@ -1,4 +1,4 @@
-"""One function over many items in processes: in order, a bounded number ahead; a dying worker costs one item."""
+"""One function over many items in processes: a dying worker costs one item, and a dying parent takes all with it."""
 
 import multiprocessing
 import os
@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import wait
 from typing import Generic, TypeVar
 
+NICENESS = 5  # an engine on the same cores goes first: it is what everybody waits for
 HOPELESS = 4  # so many items in a row, each killing two processes, and none that worked: it is not the items
 NO_WORKER = (
     "worker processes die as soon as they start. In a script of your own, put what it does under"
@@ -25,46 +27,130 @@ class WorkerDiedError(Exception):
     """The process that worked on this item died (a crash in a decoder, out of memory, a kill), twice in a row."""
 
 
-class _Pool(Generic[Item, Result]):
-    """A pool that is made anew when one of its processes dies."""
+@dataclass(eq=False, slots=True)
+class Task(Generic[Item, Result]):
+    """One item under way in `Workers`; `future` is None where it is computed when its result is asked for."""
+
+    item: Item
+    future: "Future[Result] | None"
+
+
+class Workers(Generic[Item, Result]):
+    """`n_workers` processes that compute `function(item)`; one thread may submit while another takes results.
+
+    A worker that dies fails nobody but its own item: what was under way is computed again, the item that was waited for
+    in a process of its own, and if that one dies too its result is a `WorkerDiedError`. With `n_workers` 0 everything
+    is computed in this process, when its result is asked for.
+    """
 
     def __init__(self, function: Callable[[Item], Result], n_workers: int) -> None:
-        self.function = function
-        self.n_workers = n_workers
-        self._executor = self._make(n_workers)
+        self._function = function
+        self._n_workers = n_workers
+        self._lock = threading.RLock()
+        self._open: deque[Task[Item, Result]] = deque()
+        self._n_done = self._n_died = 0
+        self._executor = _make_pool(n_workers) if n_workers else None
 
-    def submit(self, item: Item) -> "Future[Result]":
-        try:
-            return self._executor.submit(self.function, item)
-        except BrokenProcessPool:
-            self.renew()
-            return self._executor.submit(self.function, item)
+    def submit(self, item: Item) -> Task[Item, Result]:
+        """Begin with `item`; never waits."""
+        with self._lock:
+            task: Task[Item, Result] = Task(item, None)
+            if self._executor is not None:
+                self._begin(task)
+                self._open.append(task)
+            return task
 
-    def renew(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = self._make(self.n_workers)
-
-    def alone(self, item: Item) -> "Result | WorkerDiedError":
-        """The result of one item in a process of its own, or the error if that process dies too."""
-        with self._make(1) as executor:
+    def result(self, task: Task[Item, Result]) -> Result | WorkerDiedError:
+        """What the function gave, waiting for it. Its exceptions are raised here."""
+        if task.future is None:
+            return self._function(task.item)
+        while True:
+            future = task.future
             try:
-                return executor.submit(self.function, item).result()
+                result = future.result()
             except BrokenProcessPool:
-                return WorkerDiedError("the process that decoded it died")
+                with self._lock:
+                    if future is task.future:  # else it was submitted again meanwhile
+                        return self._again(task)
+            except BaseException:
+                self._forget(task)
+                raise
+            else:
+                self._forget(task)
+                self._n_done += 1
+                return result
 
     def close(self) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """End the processes; what was not begun is dropped."""
+        with self._lock:
+            if self._executor is not None:
+                self._executor.shutdown(wait=True, cancel_futures=True)
 
-    @staticmethod
-    def _make(n_workers: int) -> ProcessPoolExecutor:
-        # spawn, not fork: the parent holds an engine's threads, and a fork would copy their locks.
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_live_and_die_with_the_parent)
+    def _forget(self, task: Task[Item, Result]) -> None:
+        with self._lock:
+            self._open.remove(task)
+
+    def _begin(self, task: Task[Item, Result]) -> None:
+        assert self._executor is not None
+        try:
+            task.future = self._executor.submit(self._function, task.item)
+        except BrokenProcessPool:
+            self._renew()
+            task.future = self._executor.submit(self._function, task.item)
+
+    def _renew(self) -> None:
+        """A new pool, and everything under way in it; results that the broken one had finished are kept."""
+        assert self._executor is not None
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor = _make_pool(self._n_workers)
+        for task in self._open:
+            if task.future is None or not task.future.done() or task.future.exception() is not None:
+                task.future = self._executor.submit(self._function, task.item)
+
+    def _again(self, task: Task[Item, Result]) -> Result | WorkerDiedError:
+        """The result of one item in a process of its own, the others again in a new pool."""
+        self._open.remove(task)
+        with _make_pool(1) as executor:
+            try:
+                result: Result | WorkerDiedError = executor.submit(self._function, task.item).result()
+                self._n_done += 1
+            except BrokenProcessPool:
+                result = WorkerDiedError("the process that decoded it died")
+                self._n_died += 1
+        if self._n_died == HOPELESS and not self._n_done:
+            raise RuntimeError(NO_WORKER) from None
+        self._renew()
+        return result
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], n_workers: int, ahead: int
+) -> Iterator[Result | WorkerDiedError]:
+    """Yield `function(item)` for each item, in order, at most `ahead` of them computed before they are asked for.
+
+    Exceptions of `function` are raised where its item stands. See `Workers` for workers that die.
+    """
+    workers: Workers[Item, Result] = Workers(function, n_workers)
+    source = iter(items)
+    try:
+        waiting = deque(workers.submit(item) for item in islice(source, max(1, ahead)))
+        while waiting:
+            yield workers.result(waiting.popleft())
+            waiting.extend(workers.submit(item) for item in islice(source, 1))
+    finally:
+        workers.close()
+
+
+def _make_pool(n_workers: int) -> ProcessPoolExecutor:
+    # spawn, not fork: the parent holds an engine's threads, and a fork would copy their locks.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_live_and_die_with_the_parent)
 
 
 def _live_and_die_with_the_parent() -> None:
     """Leave Ctrl-C to the parent, and end when it ends, however it does: no process is left behind a SIGKILL."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -74,49 +160,3 @@ def _live_and_die_with_the_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], n_workers: int, ahead: int
-) -> Iterator[Result | WorkerDiedError]:
-    """Yield `function(item)` for each item, in order, at most `ahead` of them computed before they are asked for.
-
-    `n_workers` 0 computes here, in this process. A worker that dies fails nobody but its own item: what was under way
-    is computed again, each in a process of its own, and an item that kills that one too yields `WorkerDiedError`.
-    Exceptions of `function` are raised where its item stands.
-    """
-    if n_workers == 0:
-        yield from map(function, items)
-        return
-    pool = _Pool(function, n_workers)
-    source = iter(items)
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
-    n_done = n_died = 0
-    try:
-        waiting.extend((item, pool.submit(item)) for item in islice(source, ahead))
-        while waiting:
-            item, future = waiting.popleft()
-            try:
-                result: Result | WorkerDiedError = future.result()
-            except BrokenProcessPool:
-                result = pool.alone(item)
-                n_died += isinstance(result, WorkerDiedError)
-                if n_died == HOPELESS and not n_done:
-                    raise RuntimeError(NO_WORKER) from None
-                waiting = _again(pool, waiting)
-            n_done += not isinstance(result, WorkerDiedError)
-            yield result
-            waiting.extend((following, pool.submit(following)) for following in islice(source, 1))
-    finally:
-        pool.close()
-
-
-def _again(
-    pool: _Pool[Item, Result], waiting: "deque[tuple[Item, Future[Result]]]"
-) -> "deque[tuple[Item, Future[Result]]]":
-    """Submit once more what the broken pool took down; results that it had finished are kept."""
-    pool.renew()
-    return deque(
-        (item, future if future.done() and future.exception() is None else pool.submit(item))
-        for item, future in waiting
-    )

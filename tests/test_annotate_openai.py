@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, behave=lambda n: None, model="served"):
         super().__init__(("127.0.0.1", 0), Handler)
         self.behave, self.model, self.n_asked, self.lock = behave, model, 0, threading.Lock()
-        self.prompts, self.breaks = set(), lambda data_url: False
+        self.prompts, self.breaks, self.n_blind_tokens = set(), lambda data_url: False, 50
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
@@ -55,6 +55,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body["max_tokens"] == 1:  # the engine looks whether this server sees
+            n_tokens = 300 if isinstance(body["messages"][0]["content"], list) else self.server.n_blind_tokens
+            usage = {"prompt_tokens": n_tokens, "completion_tokens": 1, "total_tokens": n_tokens + 1}
+            self.reply(200, reply_with("A", usage))
+            return
         with self.server.lock:
             number, self.server.n_asked = self.server.n_asked, self.server.n_asked + 1
         what = 500 if self.server.breaks(body["messages"][0]["content"][0]["image_url"]["url"]) else None
@@ -83,13 +88,17 @@ class Handler(BaseHTTPRequestHandler):
 def answer(data_url):
     pixels = Image.open(io.BytesIO(base64.b64decode(data_url.partition(",")[2])))
     text = f"A lesion of kind {hashlib.sha256(pixels.tobytes()).hexdigest()[:12]}."
+    return reply_with(text, {"prompt_tokens": 300, "completion_tokens": 9, "total_tokens": 309})
+
+
+def reply_with(text, usage):
     return {
         "id": "1",
         "object": "chat.completion",
         "created": 0,
         "model": "served",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 300, "completion_tokens": 9, "total_tokens": 309},
+        "usage": usage,
     }
 
 
@@ -203,6 +212,18 @@ def test_what_a_server_refuses_fails_alone_and_is_asked_again_by_the_next_run(ph
     assert reason.startswith("the server refused it: Error code: 400 - ")
     assert ask(photos, tmp_path / "run", serve()).n_ok == N_IMAGES
     assert_all_right(photos, tmp_path / "run")
+
+
+def test_a_server_that_does_not_see_is_refused(photos, tmp_path, serve):
+    server = serve()
+    server.n_blind_tokens = 300
+    with pytest.raises(UserError) as caught:
+        ask(photos, tmp_path / "run", server)
+    assert str(caught.value) == (
+        f"{server.url}/v1 does not see: its prompt has 300 tokens with an image and 300 without\n"
+        "  fix: serve a vision-language model, with a chat template that takes images"
+    )
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_no_server_or_another_model_is_said_before_anything_starts(photos, tmp_path, serve):

@@ -23,6 +23,7 @@ PATIENCE_S = 300.0  # so long may every server be busy, unreachable or silent un
 LONGEST_WAIT_S = 30.0
 ANSWER_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -50,6 +51,7 @@ class OpenAIEngine:
         given = config.engine_args.get("endpoint", [])
         self._urls = [_with_v1(url) for url in ([given] if isinstance(given, str) else given)]
         self._timeout_s = float(config.engine_args.get("timeout_s", ANSWER_TIMEOUT_S))
+        self._n_each = config.max_in_flight or PER_ENDPOINT
         self.n_retries = 0
         self._heard_at = 0.0  # when any server last answered, on the monotonic clock
 
@@ -72,11 +74,16 @@ class OpenAIEngine:
         if not served:
             raise UserError("no endpoint answers:\n  " + "\n  ".join(troubles), "vllm serve MODEL --port 8000")
         self._name = self._served_name(served)
+        for url in served:
+            self._check_that_it_sees(url)
+        n_requests = self._n_each * len(self._urls)
         return EngineFacts(
             engine_id="openai",
             rendered_prompt=f"<image>\n{self._config.prompt}",  # the server renders it and does not tell
             dtype="server",
             versions={"openai": version("openai")},
+            capacity=n_requests,
+            window=n_requests,
         )
 
     def describe(self, feed: Feed) -> Iterator[Answer]:
@@ -107,6 +114,34 @@ class OpenAIEngine:
                 )
         return wanted
 
+    def _check_that_it_sees(self, url: str) -> None:
+        """Ask the server with and without a grey image: `UserError` if its prompt is no longer with one.
+
+        A server that does not count tokens, or is busy or broken now, is let through: what it answers is checked later.
+        """
+        import openai
+
+        seen = self._question(Request("", Image.new("RGB", (448, 448), "grey"))) | {"max_tokens": 1}
+        unseen = seen | {"messages": [{"role": "user", "content": self._config.prompt}]}
+        n_tokens: list[int] = []
+        client: Any = openai.OpenAI(base_url=url, api_key=_key(), max_retries=0, timeout=PROBE_TIMEOUT_S)
+        with client:
+            for question in (seen, unseen):
+                try:
+                    reply: Any = client.chat.completions.create(**question)
+                except openai.BadRequestError as error:
+                    if question is seen:
+                        raise UserError(f"{url} refuses images: {error.message}", "serve a model that sees") from error
+                    return
+                except openai.OpenAIError:
+                    return
+                n_tokens.append(reply.usage.prompt_tokens if reply.usage else 0)
+        if all(n_tokens) and n_tokens[0] <= n_tokens[1]:
+            raise UserError(
+                f"{url} does not see: its prompt has {n_tokens[0]} tokens with an image and {n_tokens[1]} without",
+                "serve a vision-language model, with a chat template that takes images",
+            )
+
     def _ask_all(
         self, feed: Feed, answers: "queue.Queue[Answer | BaseException | None]", stop: threading.Event
     ) -> None:
@@ -122,7 +157,6 @@ class OpenAIEngine:
         import openai
 
         self._heard_at = time.monotonic()
-        n_each = self._config.max_in_flight or PER_ENDPOINT
         endpoints = [
             _Endpoint(url, openai.AsyncOpenAI(base_url=url, api_key=_key(), max_retries=0, timeout=self._timeout_s))
             for url in self._urls
@@ -137,7 +171,7 @@ class OpenAIEngine:
                     answers.put(await self._ask(request, endpoints))
 
         try:
-            await asyncio.gather(*(work() for _ in range(n_each * len(endpoints))))
+            await asyncio.gather(*(work() for _ in range(self._n_each * len(endpoints))))
         finally:
             await asyncio.gather(*(endpoint.client.close() for endpoint in endpoints))
 
@@ -145,37 +179,47 @@ class OpenAIEngine:
         """One image's answer. Its own failures are counted; a busy or absent server is waited for."""
         import openai
 
-        content = [
-            {"type": "image_url", "image_url": {"url": _data_url(request.image)}},
-            {"type": "text", "text": self._config.prompt},
-        ]
+        question = self._question(request)
         n_failures, n_waits, trouble = 0, 0, ""
         while n_failures < TRIES and time.monotonic() - self._heard_at < PATIENCE_S:
             endpoint = min(endpoints, key=_busyness)
             endpoint.n_in_flight, endpoint.n_asked = endpoint.n_in_flight + 1, endpoint.n_asked + 1
             try:
-                reply = await endpoint.client.chat.completions.create(
-                    model=self._name,
-                    messages=[{"role": "user", "content": content}],
-                    max_tokens=self._config.max_tokens,
-                    temperature=self._config.temperature,
-                    seed=self._config.seed,
-                )
+                reply = await endpoint.client.chat.completions.create(**question)
                 self._heard_at = time.monotonic()
-                return _answer(request.key, reply)
+                return _answer(request, reply)
             except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
                 trouble = f"{type(error).__name__}: {error}"
                 n_failures += _weight(error)
                 pause_s = _pause_s(n_waits, error)
             except openai.APIStatusError as error:
-                return Answer(request.key, error=f"the server refused it: {error.message}")
+                return Answer(request.key, task=request.task, error=f"the server refused it: {error.message}")
             finally:
                 endpoint.n_in_flight -= 1
             n_waits, self.n_retries = n_waits + 1, self.n_retries + 1
             endpoint.rests_until = time.monotonic() + pause_s
             if all(each.rests_until > time.monotonic() for each in endpoints):
                 await asyncio.sleep(pause_s)
-        return Answer(request.key, error=f"given up after {n_waits} tries: {trouble}")
+        return Answer(request.key, task=request.task, error=f"given up after {n_waits} tries: {trouble}")
+
+    def _question(self, request: Request) -> dict[str, Any]:
+        """What is sent to the server for one request; findings are held to the schema by it."""
+        config, schema = self._config, self._config.schema if request.task == "findings" else None
+        content = [
+            {"type": "image_url", "image_url": {"url": _data_url(request.image)}},
+            {"type": "text", "text": schema.prompt if schema else config.prompt},
+        ]
+        question: dict[str, Any] = {
+            "model": self._name,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": schema.max_tokens if schema else config.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
+        }
+        if schema:
+            held = {"name": schema.name, "schema": schema.json_schema, "strict": True}
+            question["response_format"] = {"type": "json_schema", "json_schema": held}
+        return question
 
 
 def _busyness(endpoint: _Endpoint) -> tuple[bool, int, int]:
@@ -192,12 +236,13 @@ def _weight(error: Exception) -> int:
     return int(isinstance(error, openai.InternalServerError) and error.status_code != 503)
 
 
-def _answer(key: str, reply: Any) -> Answer:
+def _answer(request: Request, reply: Any) -> Answer:
     if not reply.choices:
-        return Answer(key, error="the server's reply holds no choice")
+        return Answer(request.key, task=request.task, error="the server's reply holds no choice")
     choice, usage = reply.choices[0], reply.usage
     return Answer(
-        key=key,
+        key=request.key,
+        task=request.task,
         text=choice.message.content or "",
         finish_reason=str(choice.finish_reason),
         n_prompt_tokens=usage.prompt_tokens if usage else 0,

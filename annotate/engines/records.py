@@ -4,43 +4,54 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 
 from annotate.models import Model
+from annotate.schemas import Schema
+
+Task = Literal["description", "findings"]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """What an engine must know to be built; all of it but `max_in_flight` can change the text.
 
-    `prompt` is the user's turn; `temperature` 0 is greedy; `dtype` is `auto` or a torch dtype's name;
-    `max_dynamic_patch` caps InternVL's tiles per image; `engine_args` go to the engine as they are.
+    `prompt` is the user's turn; `dtype` is `auto` or a torch dtype's name; `max_dynamic_patch` caps InternVL's tiles
+    per image; `schema` asks for findings as JSON beside the description; `engine_args` go to the engine as they are.
     """
 
     model: Model
     prompt: str
     max_tokens: int
-    temperature: float
-    seed: int
     dtype: str = "auto"
     max_dynamic_patch: int | None = None
     max_in_flight: int | None = None
+    schema: Schema | None = None
     engine_args: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One image to describe: upright 8-bit RGB. `key` is the sha256 of its file's bytes."""
+    """One question about one image: upright 8-bit RGB. `key` is the sha256 of its file's bytes.
+
+    `task` says which prompt: the run's, or the schema's with an answer held to it. `temperature` 0 is greedy, else
+    `seed` counts.
+    """
 
     key: str
     image: Image.Image
+    task: Task = "description"
+    temperature: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the engine said of the request with this `key`; `error` says why it said nothing, else it is empty."""
+    """What the engine said of the request with this `key` and `task`; `error` says why it said nothing, else it is
+    empty. `findings` is the JSON of a run with a schema, filled in where both answers are joined. `is_unusable` where
+    the image's file is at fault, and no engine was asked."""
 
     key: str
     text: str = ""
@@ -50,16 +61,26 @@ class Answer:
     n_output_tokens: int = 0
     n_tiles: int = 0
     error: str = ""
+    task: Task = "description"
+    findings: str = ""
+    is_unusable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What a started engine knows of itself, for run.json: how the prompt was rendered, dtype and versions."""
+    """What a started engine knows of itself: how the prompt was rendered, dtype and versions, for run.json.
+
+    `capacity` is how many requests it works on at once, `window` how many it likes to hold, some of them waiting;
+    `tells_image_tokens` whether its answers count them.
+    """
 
     engine_id: str
     rendered_prompt: str
     dtype: str
     versions: dict[str, str]
+    capacity: int = 1
+    window: int = 1
+    tells_image_tokens: bool = False
 
 
 class Engine(Protocol):
@@ -84,12 +105,13 @@ class Feed:
     """Requests made by a thread ahead of the engine, at most `ahead` of them waiting, so that neither side stalls.
 
     `take(wait=False)` gives None while nothing is ready; `is_finished` turns true after the last request was taken.
+    A None among the requests says that no more come for now: `take` gives it, and `take_many` ends its batch there.
     An exception in the source is raised by `take`.
     """
 
     _END = object()
 
-    def __init__(self, requests: Iterable[Request], ahead: int) -> None:
+    def __init__(self, requests: Iterable[Request | None], ahead: int) -> None:
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
         self.is_finished = False
@@ -97,7 +119,7 @@ class Feed:
         self._thread.start()
 
     def take(self, wait: bool) -> Request | None:
-        """The next request; None if there is none yet (without `wait`) or none any more."""
+        """The next request; None if there is none yet (without `wait`), none for now, or none any more."""
         if self.is_finished:
             return None
         try:
@@ -113,12 +135,14 @@ class Feed:
         return item
 
     def take_many(self, n: int) -> list[Request]:
-        """The next `n` requests, fewer at the end; waits for them."""
+        """The next `n` requests, fewer where no more come for now; waits for the first."""
         batch: list[Request] = []
         while len(batch) < n and not self.is_finished:
             request = self.take(wait=True)
             if request is not None:
                 batch.append(request)
+            elif batch:
+                break
         return batch
 
     def close(self) -> None:
@@ -131,7 +155,7 @@ class Feed:
                 continue
         self._thread.join()
 
-    def _fill(self, requests: Iterable[Request]) -> None:
+    def _fill(self, requests: Iterable[Request | None]) -> None:
         last: Any = self._END
         try:
             for request in requests:

@@ -18,8 +18,14 @@ class TransformersEngine:
     """`AutoModelForImageTextToText.generate` over padded batches, on a GPU where there is one."""
 
     def __init__(self, config: EngineConfig) -> None:
+        if config.schema is not None:
+            raise UserError(
+                "engine 'transformers' cannot hold an answer to a schema; --schema needs 'vllm' or 'openai'",
+                "vl-dermnet annotate … --engine vllm",
+            )
         self._config = config
         self._batch = config.max_in_flight or DEFAULT_BATCH
+        self._put_by: list[Request] = []
 
     def start(self) -> EngineFacts:
         """Load model and processor. `UserError` if transformers does not know the checkpoint's format."""
@@ -48,12 +54,15 @@ class TransformersEngine:
             rendered_prompt=rendered,
             dtype=str(loaded.dtype).removeprefix("torch."),
             versions={"transformers": version("transformers"), "torch": version("torch")},
+            capacity=self._batch,
+            window=2 * self._batch,
+            tells_image_tokens=True,
         )
 
     def describe(self, feed: Feed) -> Iterator[Answer]:
         """Answer batch after batch; a batch that fails is asked again image by image."""
         while True:
-            batch = feed.take_many(self._batch)
+            batch = self._next_batch(feed)
             if not batch:
                 return
             try:
@@ -67,6 +76,13 @@ class TransformersEngine:
     def close(self) -> None:
         """Drop the model; its memory goes with it."""
         del self._model
+
+    def _next_batch(self, feed: Feed) -> list[Request]:
+        """Requests of one temperature, because one call samples at one; those of another wait for the next batch."""
+        batch = self._put_by or feed.take_many(self._batch)
+        same = [request for request in batch if request.temperature == batch[0].temperature]
+        self._put_by = [request for request in batch if request.temperature != batch[0].temperature]
+        return same
 
     def _one_by_one(self, batch: list[Request]) -> Iterator[Answer]:
         for request in batch:
@@ -86,14 +102,15 @@ class TransformersEngine:
             return_tensors="pt",
             processor_kwargs={"padding": True, **self._tile_args},
         ).to(self._device, dtype=self._model.dtype)
-        if self._config.temperature:
-            torch.manual_seed(self._config.seed)
+        temperature = batch[0].temperature
+        if temperature:
+            torch.manual_seed(batch[0].seed)
         with torch.inference_mode():
             sequences = self._model.generate(
                 **inputs,
                 max_new_tokens=self._config.max_tokens,
-                do_sample=self._config.temperature > 0,
-                **({"temperature": self._config.temperature} if self._config.temperature else {}),
+                do_sample=temperature > 0,
+                **({"temperature": temperature} if temperature else {}),
             )
         n_padded = inputs["input_ids"].shape[1]  # (batch, tokens), padded on the left
         image_token = self._model.config.image_token_id

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from annotate.engines.internvl import tile_args, tokens_per_tile
-from annotate.engines.records import Answer, EngineConfig, EngineFacts, Feed
+from annotate.engines.records import Answer, EngineConfig, EngineFacts, Feed, Request, Task
 from builders.errors import UserError
 from builders.torch_repair import child_environment, repair
 
@@ -48,7 +48,7 @@ class VllmEngine:
         for name, value in {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu else {})}.items():
             os.environ.setdefault(name, value)
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # of torch's next release
-        from vllm import LLM, SamplingParams
+        from vllm import LLM
 
         _quieten_cpu_worker()
         config, model = self._config, self._config.model
@@ -57,7 +57,6 @@ class VllmEngine:
             "revision": model.hub_revision,
             "trust_remote_code": model.trust_remote_code,
             "dtype": config.dtype,
-            "seed": config.seed,
             "limit_mm_per_prompt": {"image": 1, "video": 0},
             "mm_processor_cache_gb": 0,  # every image is seen once
             "mm_processor_kwargs": tile_args(model.architecture, config.max_dynamic_patch),
@@ -73,14 +72,9 @@ class VllmEngine:
                 f"vLLM cannot load {model.id} ({model.architecture}) as a model that sees: {_last_line(error)}",
                 SEEING,
             ) from error
-        self._one_token = SamplingParams(temperature=0, max_tokens=1)
-        self.sampling = SamplingParams(
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-            seed=config.seed if config.temperature else None,
-        )
         vllm_config = self.llm.llm_engine.vllm_config
-        self._window = max(1, int(WINDOW * vllm_config.scheduler_config.max_num_seqs))
+        self._capacity = int(vllm_config.scheduler_config.max_num_seqs)
+        self._window = max(1, int(WINDOW * self._capacity))
         self._tokens_per_tile = tokens_per_tile(vllm_config.model_config.hf_config)
         self._image_token = self._find_image_token(vllm_config.model_config.hf_config)
         probe = self._probe()
@@ -89,38 +83,58 @@ class VllmEngine:
             rendered_prompt=str(probe.prompt),
             dtype=str(vllm_config.model_config.dtype).removeprefix("torch."),
             versions={"vllm": _vllm_version(), "torch": version("torch"), "transformers": version("transformers")},
+            capacity=self._capacity,
+            window=self._window,
+            tells_image_tokens=True,
         )
 
     def describe(self, feed: Feed) -> Iterator[Answer]:
         """Keep the window full; step; yield what finished."""
         engine = self.llm.llm_engine
-        keys: dict[str, str] = {}  # vLLM's request id -> sha256
-        while keys or not feed.is_finished:
-            while len(keys) < self._window:
-                request = feed.take(wait=not keys)
+        asked: dict[str, Request] = {}  # by vLLM's request id
+        while asked or not feed.is_finished:
+            while len(asked) < self._window:
+                request = feed.take(wait=not asked)
                 if request is None:
                     break
                 try:
-                    keys[self._add(request.image)] = request.key
+                    asked[self._add(request)] = request
                 except ValueError as error:  # this image, not the engine: too long a prompt, an impossible aspect …
-                    yield Answer(request.key, error=f"the engine refused it: {_last_line(error)}")
-            if not keys:
+                    reason = f"the engine refused it: {_last_line(error)}"
+                    yield Answer(request.key, task=request.task, error=reason)
+            if not asked:
                 continue
             for output in engine.step():
                 if output.finished:
-                    yield self._answer(keys.pop(output.request_id), output)
+                    yield self._answer(asked.pop(output.request_id), output)
 
     def close(self) -> None:
         """Drop the engine; its memory goes with it."""
         self.llm = None
 
-    def conversation(self, image: Image.Image) -> list[dict[str, Any]]:
-        """The chat that asks about one image, in vLLM's form."""
-        content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": self._config.prompt}]
-        return [{"role": "user", "content": content}]
+    def conversation(self, image: Image.Image | None, task: Task = "description") -> list[dict[str, Any]]:
+        """The chat that asks about one image, in vLLM's form; the same words about none for None."""
+        schema = self._config.schema
+        text = schema.prompt if task == "findings" and schema else self._config.prompt
+        picture = [] if image is None else [{"type": "image_pil", "image_pil": image}]
+        return [{"role": "user", "content": [*picture, {"type": "text", "text": text}]}]
 
-    def _add(self, image: Image.Image) -> str:
-        (internal_id,) = self.llm.enqueue_chat(self.conversation(image), self.sampling, use_tqdm=False)
+    def sampling(self, temperature: float = 0.0, seed: int = 0, task: Task = "description") -> Any:
+        """vLLM's sampling parameters; findings are held to the schema, token by token."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        common: dict[str, Any] = {"temperature": temperature, "seed": seed if temperature else None}
+        schema = self._config.schema
+        if task == "findings" and schema:
+            held = StructuredOutputsParams(json=schema.json_schema, disable_any_whitespace=True)
+            return SamplingParams(**common, max_tokens=schema.max_tokens, structured_outputs=held)
+        return SamplingParams(**common, max_tokens=self._config.max_tokens)
+
+    def _add(self, request: Request) -> str:
+        sampling = self.sampling(request.temperature, request.seed, request.task)
+        conversation = self.conversation(request.image, request.task)
+        (internal_id,) = self.llm.enqueue_chat(conversation, sampling, use_tqdm=False)
         return internal_id.rpartition("-")[0]  # outputs carry the id without its random tail
 
     def _probe(self) -> Any:
@@ -128,19 +142,22 @@ class VllmEngine:
 
         The same question without an image is the measure: some models write their image tokens into the prompt's text.
         """
-        config, blind = self._config, f"{self._config.model.id} does not see: its prompt holds no image"
+        blind = f"{self._config.model.id} does not see: its prompt holds no image"
         try:
             seen = self._ask(self.conversation(Image.new("RGB", (448, 448), "grey")))
         except ValueError as error:
             raise UserError(f"{blind} ({_last_line(error)})", SEEING) from error
-        unseen = self._ask([{"role": "user", "content": [{"type": "text", "text": config.prompt}]}])
+        unseen = self._ask(self.conversation(None))
         if len(seen.prompt_token_ids) <= len(unseen.prompt_token_ids):
             raise UserError(blind, SEEING)
+        self._n_blind_tokens = len(unseen.prompt_token_ids)
         return seen
 
     def _ask(self, conversation: list[dict[str, Any]]) -> Any:
         """One question, alone in the engine, and one token of an answer."""
-        self.llm.enqueue_chat(conversation, self._one_token, use_tqdm=False)
+        from vllm import SamplingParams
+
+        self.llm.enqueue_chat(conversation, SamplingParams(temperature=0, max_tokens=1), use_tqdm=False)
         while True:
             for output in self.llm.llm_engine.step():
                 if output.finished:
@@ -153,18 +170,24 @@ class VllmEngine:
         token = self.llm.get_tokenizer().get_vocab().get("<IMG_CONTEXT>")
         return None if token is None else int(token)
 
-    def _answer(self, key: str, output: Any) -> Answer:
+    def _answer(self, request: Request, output: Any) -> Answer:
         completion = output.outputs[0]
-        n_image_tokens = list(output.prompt_token_ids).count(self._image_token)
         return Answer(
-            key=key,
+            key=request.key,
+            task=request.task,
             text=completion.text,
             finish_reason=str(completion.finish_reason),
-            n_image_tokens=n_image_tokens,
+            n_image_tokens=(n_image_tokens := self._count_image_tokens(output.prompt_token_ids)),
             n_prompt_tokens=len(output.prompt_token_ids),
             n_output_tokens=len(completion.token_ids),
             n_tiles=n_image_tokens // self._tokens_per_tile if self._tokens_per_tile else 0,
         )
+
+    def _count_image_tokens(self, prompt: list[int]) -> int:
+        """By the model's own token where it is known, else what the prompt has more than without an image."""
+        if self._image_token is not None:
+            return list(prompt).count(self._image_token)
+        return len(prompt) - self._n_blind_tokens
 
 
 def _is_cpu_build() -> bool:

@@ -69,8 +69,6 @@ def write_notes(
         model=resolve_model(str(weights), None, trust_remote_code=False),
         prompt=load_prompt("doctor").text,
         max_tokens=MAX_TOKENS,
-        temperature=0.0,
-        seed=0,
         dtype="float32",
         max_in_flight=batch,
         engine_args={"max_model_len": 1024} if engine_name == "vllm" else {},

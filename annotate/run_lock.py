@@ -1,0 +1,69 @@
+"""One process per run folder, or one per shard of it: locks that go when their process goes, however it dies."""
+
+import fcntl
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from annotate.shard import Shard
+from builders.errors import UserError
+
+
+@contextmanager
+def alone(run_folder: Path, shard: Shard | None) -> Generator[None]:
+    """Hold the run folder for this process, or with a `shard` only that shard, beside processes with other ones.
+
+    Raises `UserError` where another process has it, or where the folder cannot be written.
+    """
+    name = "another annotate process" if shard is None else f"another annotate process for {shard}"
+    with _open(run_folder / ".lock") as whole:
+        _lock(whole, fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH, run_folder, "another annotate process")
+        if shard is None:
+            yield
+            return
+        with _open(run_folder / f".lock-{shard.name}") as part:
+            _lock(part, fcntl.LOCK_EX, run_folder, name)
+            yield
+
+
+@contextmanager
+def in_turn(run_folder: Path, what: str) -> Generator[None]:
+    """One process after the other: waits while another does `what` in this run folder."""
+    with _open(run_folder / f".lock-{what}") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def is_held(run_folder: Path) -> bool:
+    """Whether an annotate process holds the run folder or a shard of it."""
+    lock = run_folder / ".lock"
+    if not lock.exists():
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent}: {error.strerror}", "choose another --out") from error
+
+
+def _lock(file: IO[str], how: int, run_folder: Path, by: str) -> None:
+    """Take the lock; wait a moment, because `status` holds it for an instant to see whether anybody does."""
+    for _ in range(5):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, how | fcntl.LOCK_NB)
+        time.sleep(0.05)
+    try:
+        return fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"{run_folder} is in use by {by}", "wait for it, or use another --out") from error

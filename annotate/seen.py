@@ -1,0 +1,85 @@
+"""What a run folder holds already, without its texts: what is done, what failed, what may be asked again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from annotate.asks import Ask
+from builders.errors import UserError
+from builders.run_folder import part_files, rank, read_part
+from builders.schema import Description, IndexRow
+
+COLUMNS = ["image_id", "image_sha256", "status", "reason", "attempt", "retries", "flags", "described_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The row of one image, all but its text; `Description` says what the fields mean."""
+
+    image_id: str
+    image_sha256: str
+    status: str
+    reason: str
+    attempt: int
+    retries: int
+    flags: tuple[str, ...]
+    described_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Which flags let an image be asked again, and how often at most."""
+
+    flags: frozenset[str]
+    n_retries: int
+
+    def wants(self, flags: Iterable[str], retries: int) -> bool:
+        """Whether an answer with these flags, after so many retries, is asked again."""
+        return retries < self.n_retries and not self.flags.isdisjoint(flags)
+
+
+def read_seen(run: Path) -> dict[str, Seen]:
+    """The rows of a run folder's finished parts by `image_id`; of several for one image, the one that counts."""
+    best: dict[str, Seen] = {}
+    for part in part_files(run):
+        try:
+            columns = pq.read_table(part, columns=COLUMNS).to_pydict()
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"cannot read the part {part}: {error}", f"rm '{part}' and run annotate again") from error
+        for values in zip(*(columns[name] for name in COLUMNS), strict=True):
+            fields: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
+            fields["flags"] = tuple(fields["flags"])
+            row = Seen(**fields)
+            known = best.get(row.image_id)
+            if known is None or rank(row) > rank(known):
+                best[row.image_id] = row
+    return best
+
+
+def asks_of(groups: dict[str, list[IndexRow]], seen: dict[str, Seen], retry: Retry) -> dict[str, Ask]:
+    """What to ask: images with a file that has no answer, failed ones too, and those that `retry` wants again."""
+    asks: dict[str, Ask] = {}
+    for key, rows in groups.items():
+        known = [seen.get(row.image_id) for row in rows]
+        answered = [row for row in known if row and row.status == "ok" and row.image_sha256 == key]
+        if len(answered) < len(rows):
+            asks[key] = Ask(key, rows[0].path)
+        elif retry.wants(answered[0].flags, answered[0].retries):
+            asks[key] = Ask(key, rows[0].path, answered[0].retries + 1)
+    return asks
+
+
+def texts_of(run: Path, keys: set[str]) -> dict[str, Description]:
+    """The whole rows of these images, by `image_sha256`: what is kept where another answer is no better."""
+    if not keys:
+        return {}
+    best: dict[str, Description] = {}
+    for part in part_files(run):
+        for row in read_part(part):
+            known = best.get(row.image_sha256)
+            if row.image_sha256 in keys and (known is None or rank(row) > rank(known)):
+                best[row.image_sha256] = row
+    return best
