@@ -240,19 +240,33 @@ app.add_typer(bench, name="bench")
 @bench.command("annotate")
 def bench_annotate(
     images: Annotated[str, typer.Argument(help="Folder or .zip of images.")],
-    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
-    model: Annotated[str, typer.Option(help="Hub id, folder, or tiny-internvl.")] = "tiny-internvl",
+    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md; what they hold is kept.")],
+    model: Annotated[str, typer.Option(help="Hub id, folder, tiny-internvl, or random-70m.")] = "tiny-internvl",
     dtype: Annotated[str, typer.Option(help="auto | bfloat16 | float16 | float32")] = "float32",
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest description, in tokens.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Output tokens per image, exactly.")] = 64,
+    way: Annotated[list[str] | None, typer.Option(help="Measure only this way; repeat it.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images.")] = None,
+    engine_arg: Annotated[list[str] | None, typer.Option(help="key=value for vLLM; repeat it.")] = None,
 ) -> None:
     """Compare annotate with other ways to ask the same vLLM engine: images per second and their ratio.
 
     Example: vl-dermnet bench annotate photos --out results/annotate-cpu
     """
-    from annotate.bench import as_markdown
+    from annotate.bench import WAYS, BenchConfig, as_markdown
     from annotate.bench import bench_annotate as measure
+    from annotate.config import parse_engine_args
 
-    typer.echo(as_markdown(measure(images, model, out, dtype, max_tokens, _command())), nl=False)
+    config = BenchConfig(
+        images=images,
+        out=out,
+        model=model,
+        dtype=dtype,
+        n_tokens=tokens,
+        ways=tuple(way or WAYS),
+        limit=limit,
+        engine_args=tuple(parse_engine_args(engine_arg or []).items()),
+    )
+    typer.echo(as_markdown(measure(config, _command()), WAYS), nl=False)
 
 
 @app.command()

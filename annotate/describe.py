@@ -68,12 +68,11 @@ class Describer:
         return len(self.retry.flags.intersection(flags))
 
     def _checked(self, answer: Answer) -> Answer:
-        """The answer, or an error in its place where its text cannot be written."""
-        try:
-            (answer.text + answer.findings + answer.error).encode()
-        except UnicodeEncodeError as error:
-            return Answer(answer.key, error=f"the engine's text is not Unicode: {error.reason}")
-        return answer
+        """The answer, without findings that cannot be written; an error in its place where its text cannot be."""
+        why_not = _why_not_unicode(answer.text + answer.error)
+        if why_not:
+            return Answer(answer.key, error=f"the engine's text is not Unicode: {why_not}")
+        return replace(answer, findings="") if _why_not_unicode(answer.findings) else answer
 
     def _flags(self, answer: Answer) -> tuple[str, ...]:
         if answer.error:
@@ -112,6 +111,14 @@ def answers_of(
 def check_with(max_tokens: int, say: Callable[[str], None]) -> Callable[[list[Answer], EngineFacts], None]:
     """The preflight of `annotate.preflight`, for `answers_of`."""
     return lambda answers, facts: check_first_answers(answers, facts, max_tokens, say)
+
+
+def _why_not_unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.reason
+    return ""
 
 
 def _as_before(row: Description, before: Description) -> Description:

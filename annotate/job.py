@@ -113,6 +113,8 @@ def _describe(
         for answer in progress.track(answers, total=len(asks), what=what):
             writer.add(describer.rows(answer, asks[answer.key], engine_id))
             log.count(answer, asks[answer.key].retry > 0, runner.report)
+            if forecast := log.forecast():
+                progress.say(forecast)
         what, check, is_first = "asking again", None, False
     runner.stop.is_streaming = False
     log.end()

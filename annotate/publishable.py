@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 HIDDEN = "***"
-_SECRET = re.compile(r"token|secret|password|passwd|api[_-]?key|credential|authorization", re.IGNORECASE)
+_SECRET = re.compile(r"token(?!s)|secret|password|passwd|api[_-]?key|credential|authorization", re.IGNORECASE)
 _URL = re.compile(r"^(\w+://)[^/\s]+")
 _ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:\\)")
 

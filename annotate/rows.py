@@ -42,7 +42,10 @@ def rows_of(
 
 
 def refused_rows(index: list[IndexRow], seen: dict[str, Seen]) -> list[Description]:
-    """A row for each refused file that has none yet: every indexed file stands in the set, with its reason."""
+    """A row for each refused file that has none yet: every indexed file stands in the set, with its reason.
+
+    Where a file had a description before it was damaged, `attempt` counts on, so that this row is the one that counts.
+    """
     now = utc_now()
     return [
         Description(
@@ -56,7 +59,7 @@ def refused_rows(index: list[IndexRow], seen: dict[str, Seen]) -> list[Descripti
             n_prompt_tokens=0,
             n_output_tokens=0,
             n_tiles=0,
-            attempt=0,
+            attempt=1 + seen[row.image_id].attempt if row.image_id in seen else 0,
             retries=0,
             temperature=0.0,
             flags=(),
@@ -65,8 +68,12 @@ def refused_rows(index: list[IndexRow], seen: dict[str, Seen]) -> list[Descripti
             described_at=now,
         )
         for row in index
-        if row.status == "refused" and (row.image_id not in seen or seen[row.image_id].status != "refused")
+        if row.status == "refused" and not _stands(row, seen.get(row.image_id))
     ]
+
+
+def _stands(row: IndexRow, known: Seen | None) -> bool:
+    return known is not None and known.status == "refused" and known.image_sha256 == row.image_sha256
 
 
 def seen_of(row: Description) -> Seen:

@@ -15,10 +15,15 @@ from builders.errors import UserError
 def alone(run_folder: Path, shard: Shard | None) -> Generator[None]:
     """Hold the run folder for this process, or with a `shard` only that shard, beside processes with other ones.
 
-    Raises `UserError` where another process has it, or where the folder cannot be written.
+    Whoever comes first removes half-written files of processes that were killed. Raises `UserError` where another
+    process has it, or where the folder cannot be written.
     """
     name = "another annotate process" if shard is None else f"another annotate process for {shard}"
     with _open(run_folder / ".lock") as whole:
+        with suppress(BlockingIOError):
+            fcntl.flock(whole, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for leftover in run_folder.rglob(".*.part"):
+                leftover.unlink()
         _lock(whole, fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH, run_folder, "another annotate process")
         if shard is None:
             yield
@@ -58,8 +63,8 @@ def _open(path: Path) -> IO[str]:
 
 
 def _lock(file: IO[str], how: int, run_folder: Path, by: str) -> None:
-    """Take the lock; wait a moment, because `status` holds it for an instant to see whether anybody does."""
-    for _ in range(5):
+    """Take the lock; wait a moment, because `status` and the first of several shards hold the whole for an instant."""
+    for _ in range(5 if how == fcntl.LOCK_EX else 20):
         with suppress(BlockingIOError):
             return fcntl.flock(file, how | fcntl.LOCK_NB)
         time.sleep(0.05)

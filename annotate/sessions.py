@@ -13,6 +13,7 @@ from builders.files import read_json, write_json
 
 EVERY_S = 2.0
 WINDOW_S = 60.0
+FORECAST_S = 30.0  # after the first answers, when rates are those of a full engine
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class SessionLog:
         self._began = self._clock = time.monotonic()
         self._written_at = 0.0
         self._ended: float | None = None
+        self._has_forecast = False
         self._recent: list[tuple[float, int]] = []
 
     def engine_is_ready(self) -> None:
@@ -73,6 +75,18 @@ class SessionLog:
         session.n_output_tokens += answer.n_output_tokens
         if time.monotonic() - self._written_at > EVERY_S:
             self.write(report)
+
+    def forecast(self) -> str:
+        """Once, when the rate is steady: images/s, what is left of this session and, on GPUs, the hours in all."""
+        now, session = time.monotonic(), self.session
+        if self._has_forecast or now - self._clock < FORECAST_S or not session.n_described:
+            return ""
+        self._has_forecast = True
+        images_per_s = session.n_described / (now - self._clock)
+        left_s = (session.n_to_do - session.n_described) / images_per_s
+        hours = session.n_gpus * (now - self._began + left_s) / 3600
+        on_gpus = f", {hours:.2f} GPU hours in all" if session.n_gpus else ""
+        return f"{images_per_s:.1f} images/s: {left_s / 60:.0f} min left for {session.n_to_do:,} images{on_gpus}"
 
     def end(self) -> None:
         """The last answer came: the clock of the rates stops."""
@@ -102,7 +116,7 @@ class SessionLog:
 
 def read_sessions(run: Path) -> list[Session]:
     """All sessions of a run, the oldest first."""
-    files = sorted((run / "sessions").glob("*.json"))
+    files = sorted((run / "sessions").glob("*.json"), key=lambda file: file.stem)
     return sorted((Session(**read_json(file)) for file in files), key=lambda session: session.started_at)
 
 

@@ -53,7 +53,8 @@ def status_of(path: Path) -> RunStatus:
     if not (path / "run.json").exists() and is_held(path):
         raise UserError(f"the run in {path} is starting: images are checked, the model is loaded", "try again soon")
     run = read_run(path)
-    rows = [run.descriptions[row.image_id] for row in run.index if row.image_id in run.descriptions]
+    pairs = [(row, run.descriptions[row.image_id]) for row in run.index if row.image_id in run.descriptions]
+    rows = [each for row, each in pairs if each.status != "ok" or each.image_sha256 == row.image_sha256]
     counts = Counter(row.status for row in rows)
     described = {row.image_sha256: row for row in rows if row.status == "ok"}
     times = sorted((_seconds(row), row.n_output_tokens) for row in described.values())

@@ -1,13 +1,15 @@
 """What a run holds, and what its sessions took: written as summary.json when every image has its row."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from annotate.provenance import utc_now
 from annotate.seen import Seen
 from annotate.sessions import Session
 from annotate.shard import Shard
 from builders.schema import IndexRow
+
+CHANGED = "the file has changed since it was described, and its new bytes could not be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def summarise(
 ) -> AnnotateSummary:
     """The summary of a run, or of one shard of it."""
     ours = [row for row in index if shard is None or shard.has(row.image_sha256)]
-    rows = [seen[row.image_id] for row in ours if row.image_id in seen]
+    rows = [_of_these_bytes(seen[row.image_id], row) for row in ours if row.image_id in seen]
     status = Counter(row.status for row in rows)
     wall_s = sum(session.wall_s for session in sessions)
     restarts = [restart["reason"] for session in sessions for restart in session.restarts]
@@ -81,6 +83,12 @@ def summarise(
         gpu_hours=round(sum(session.gpu_hours for session in sessions), 4),
         finished_at=utc_now(),
     )
+
+
+def _of_these_bytes(row: Seen, image: IndexRow) -> Seen:
+    """The row, or a failure in its place where it describes what the file held before."""
+    is_stale = row.status == "ok" and row.image_sha256 != image.image_sha256
+    return replace(row, status="failed", reason=CHANGED, flags=()) if is_stale else row
 
 
 def _rate(n: float, seconds: float) -> float:

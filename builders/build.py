@@ -136,12 +136,16 @@ def _write_set(
     if not pairs:
         raise UserError(f"{run.path} holds no usable description: {len(run.index)} images indexed, none described")
     (folder / name).mkdir()
-    features = dataset_features(label_names, with_images=images is not None)
+    features = dataset_features(label_names, images is not None, with_findings=bool(run.run.get("schema")))
     label_numbers = {label: number for number, label in enumerate(label_names)}
     digest = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode())
     n_shards = 0
     for split in SPLITS:
-        rows = (_row(row, each, derived[row.image_id], label_numbers) for row, each in pairs if row.split == split)
+        rows = (
+            _row(row, each, derived[row.image_id], label_numbers, "findings" in features)
+            for row, each in pairs
+            if row.split == split
+        )
         rows = _digested(rows, digest.update)
         if images is not None:
             rows = _with_images(rows, images)
@@ -158,14 +162,18 @@ def _write_set(
     )
 
 
-def _row(row: IndexRow, description: Description, derived: Derived, label_numbers: dict[str, int]) -> Row:
+def _row(
+    row: IndexRow, description: Description, derived: Derived, label_numbers: dict[str, int], with_findings: bool
+) -> Row:
     return {
         "image_id": row.image_id,
         "image_sha256": row.image_sha256,
         "path": row.path,
         "label": label_numbers.get(row.label),  # None where the source has no label
         "description": description.description,
+        **({"findings": description.findings} if with_findings else {}),
         "finish_reason": description.finish_reason,
+        "temperature": description.temperature,
         "n_image_tokens": description.n_image_tokens,
         "n_prompt_tokens": description.n_prompt_tokens,
         "n_output_tokens": description.n_output_tokens,

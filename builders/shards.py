@@ -29,8 +29,8 @@ _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_
 _DICTIONARY = ["label", "finish_reason", "flags.list.element", "split_official", "split_clean"]
 
 
-def dataset_features(label_names: list[str], with_images: bool) -> datasets.Features:
-    """The columns of a description set's shards, in order; `image` first where there are images."""
+def dataset_features(label_names: list[str], with_images: bool, with_findings: bool = False) -> datasets.Features:
+    """The columns of a description set's shards, in order; `image` and `findings` only where there are such."""
     text = datasets.Value("string")
     count = datasets.Value("int32")
     columns: dict[str, Any] = {"image": datasets.Image()} if with_images else {}
@@ -40,7 +40,9 @@ def dataset_features(label_names: list[str], with_images: bool) -> datasets.Feat
         "path": text,
         "label": datasets.ClassLabel(names=label_names),
         "description": text,
+        **({"findings": text} if with_findings else {}),
         "finish_reason": text,
+        "temperature": datasets.Value("float64"),
         "n_image_tokens": count,
         "n_prompt_tokens": count,
         "n_output_tokens": count,

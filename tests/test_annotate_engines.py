@@ -153,6 +153,8 @@ def test_tiles_are_capped_in_each_formats_own_words():
     assert tile_args("InternVLForConditionalGeneration", 1) == {"crop_to_patches": False, "max_patches": 1}
     assert tile_args("InternVLChatModel", None) is None
     assert tokens_per_tile(object()) == 0
+    with pytest.raises(UserError, match="--max-dynamic-patch 6 is for InternVL; this model is Qwen2VLForConditional"):
+        tile_args("Qwen2VLForConditionalGeneration", 6)
 
 
 @pytest.mark.slow

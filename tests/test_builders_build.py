@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from builders.build import BuildConfig, build
 from builders.dataset_folder import read_checksums, read_sets
 from builders.errors import UserError
-from builders.files import read_json, sha256_of
+from builders.files import read_json, sha256_of, write_json
 from builders.run_folder import read_run
 from builders.schema import image_id_of
+from dataset_card.card import write_card
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -53,6 +54,7 @@ def test_load_dataset_returns_what_was_described(photographs, make_run, out):
             for name in (
                 "description",
                 "finish_reason",
+                "temperature",
                 "n_image_tokens",
                 "n_prompt_tokens",
                 "n_output_tokens",
@@ -60,6 +62,18 @@ def test_load_dataset_returns_what_was_described(photographs, make_run, out):
             ):
                 assert row[name] == getattr(description, name)
     assert "described_at" not in rows[0]
+
+
+def test_findings_are_a_column_of_the_sets_that_have_them_and_only_of_these(photographs, make_run, out):
+    plain, with_findings = (
+        make_run("plain"),
+        make_run("held", change=lambda row: replace(row, findings='{"site":"arm"}')),
+    )
+    run = read_json(with_findings / "run.json")
+    write_json(with_findings / "run.json", {**run, "schema": {"name": "derm", "sha256": "0" * 64}})
+    build(BuildConfig(images=photographs, runs=(plain, with_findings), out=out), finish=write_card)
+    assert set(datasets.load_dataset(str(out), "held")["train"]["findings"]) == {'{"site":"arm"}'}
+    assert "findings" not in datasets.load_dataset(str(out), "plain")["train"].features
 
 
 def test_photographs_keep_their_bytes_and_their_path(photographs, make_run, out):

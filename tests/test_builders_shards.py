@@ -17,6 +17,7 @@ def shard_row(number: int, image_bytes: bytes | None = None) -> dict[str, object
         "label": number % 3 if number % 3 < 2 else None,
         "description": f'Row {number}: a plaque,\n"quoted" | שלום 🩺' + "." * number,
         "finish_reason": "stop",
+        "temperature": 0.0,
         "n_image_tokens": 256,
         "n_prompt_tokens": 300 + number,
         "n_output_tokens": number,

@@ -2,15 +2,24 @@
 
 from typing import Any
 
+from builders.errors import UserError
+
 
 def tile_args(architecture: str, max_dynamic_patch: int | None) -> dict[str, Any] | None:
     """Processor arguments that cap the tiles per image; None leaves the checkpoint's own.
 
     `InternVLChatModel` (custom code) calls it `max_dynamic_patch`; `InternVLForConditionalGeneration` uses the
-    processor of GOT-OCR2, which calls it `max_patches` and adds a thumbnail where it crops at all.
+    processor of GOT-OCR2, which calls it `max_patches` and adds a thumbnail where it crops at all. Raises `UserError`
+    for other models, which have no tiles.
     """
     if max_dynamic_patch is None:
         return None
+    if not architecture.startswith("Intern"):
+        kind = architecture or "of no known kind"
+        raise UserError(
+            f"--max-dynamic-patch {max_dynamic_patch} is for InternVL; this model is {kind}",
+            'leave it out, or give the model\'s own words: --engine-arg mm_processor_kwargs={"max_pixels": 602112}',
+        )
     if architecture == "InternVLForConditionalGeneration":
         return {"crop_to_patches": max_dynamic_patch > 1, "max_patches": max_dynamic_patch}
     return {"max_dynamic_patch": max_dynamic_patch}

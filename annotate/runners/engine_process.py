@@ -161,6 +161,15 @@ class EngineProcess:
         except OSError:
             end_all()
 
+    def fail(self, error: BaseException) -> NoReturn:
+        """The last word of this process; the driver decides what follows."""
+        import traceback
+
+        traceback.print_exception(error)
+        self.send(Failed(type(error).__name__, str(error), is_out_of_memory=_is_out_of_memory(error)))
+        sys.stderr.flush()
+        os._exit(EXIT_ENGINE_FAILED)  # threads of a broken engine may never end
+
     def _answers(self, engine: Engine, feed: Feed) -> Iterator[Answer]:
         for answer in engine.describe(feed):
             if self._open[answer.key] > 0:  # else a second answer, or one to nobody
@@ -183,13 +192,19 @@ class EngineProcess:
                 message: Asks = self._connection.recv()
             except (EOFError, OSError):
                 end_all()
-            for ask in message.asks:
-                self._inbox.put(ask)
-            if message.flush:
-                self._inbox.flush()
-            self.is_dropping |= message.drop
-            if message.is_last or message.drop:
-                self._inbox.finish()
+            try:
+                self._follow(message)
+            except BaseException as error:  # without this thread the process would live on and hear nothing
+                self.fail(error)
+
+    def _follow(self, message: Asks) -> None:
+        for ask in message.asks:
+            self._inbox.put(ask)
+        if message.flush:
+            self._inbox.flush()
+        self.is_dropping |= message.drop
+        if message.is_last or message.drop:
+            self._inbox.finish()
 
 
 def end_all() -> NoReturn:
@@ -206,13 +221,8 @@ def main() -> None:
         process.run()
     except UserError as error:
         process.send(Failed("UserError", str(error), is_mistake=True))
-    except BaseException as error:  # the last word of this process; the driver decides what follows
-        import traceback
-
-        traceback.print_exc()
-        process.send(Failed(type(error).__name__, str(error), is_out_of_memory=_is_out_of_memory(error)))
-        sys.stderr.flush()
-        os._exit(EXIT_ENGINE_FAILED)  # threads of a broken engine may never end
+    except BaseException as error:
+        process.fail(error)
     sys.stderr.flush()
     os._exit(0)  # everything is said; an engine's own threads need not be waited for
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25  # between looks at clocks and at a wish to stop
 GRACE_S = 10.0  # for what is in the engines when somebody wants to stop, and for an engine to end
-FAILED_STARTS = 3  # engines in a row that died before they were ready, after others had worked
+FAILED_STARTS = 3  # engines in a row that died before they took an image, after others had worked
 QUARANTINES = 5  # images in a row that engines died of, and none that was answered: it is not the images
 OOM_DEATHS = 2  # of so many the engines are made smaller
 
@@ -73,7 +73,9 @@ class LocalRunner:
         for process in self._processes:
             process.kill()
             process.reap()
+            self.report.retire(process.busy_s, process.wall_s)
         self._processes = []
+        self._count()
 
     def _is_any_ready(self) -> bool:
         return any(process.facts for process in self._processes)
@@ -96,26 +98,25 @@ class LocalRunner:
         for number, process in enumerate(self._processes):
             if process.connection in ready:
                 yield from self._hear_one(process)
-            if process.oldest_s() > self._timeout_s:
-                self._say(f"engine {number}: no answer for {self._timeout_s:.0f} s (--timeout); it is ended")
-                process.kill()
+            if not process.has_ended and process.oldest_s() > self._timeout_s:
+                process.kill(f"no answer for {self._timeout_s:g} s (--timeout)")
             if process.has_ended or (process.is_exited() and process.connection not in ready):
                 yield from self._replace(number, process, work)
 
     def _hear_one(self, process: Process) -> Iterator[EngineFacts | Answer]:
         while not process.has_ended and process.connection.poll():
             said = process.hear()
+            if isinstance(said, Answer) and not said.is_unusable:
+                self._n_failed_starts = self._n_quarantined_in_a_row = 0
             if said is not None:
-                self._n_failed_starts = 0
-                self._n_quarantined_in_a_row *= not isinstance(said, Answer)
                 yield said
 
     def _finish_within_grace(self) -> Iterator[Answer]:
-        """The answers to what the engines have taken, for some seconds."""
+        """The answers to what the engines have taken, for some seconds. One that is not ready has taken nothing."""
         for process in self._processes:
             process.drop()
         deadline = time.monotonic() + GRACE_S
-        waiting = list(self._processes)
+        waiting = [process for process in self._processes if process.facts]
         while waiting and time.monotonic() < deadline:
             wait([process.connection for process in waiting], TICK_S)
             for process in waiting:
@@ -123,6 +124,7 @@ class LocalRunner:
                     if isinstance(said := process.hear(), Answer):
                         yield said
             waiting = [process for process in waiting if not process.has_ended]
+        self.kill()
 
     def _replace(self, number: int, process: Process, work: Work) -> Iterator[Answer]:
         """Another engine in the place of one that is dead; errors for the images that must not be asked again."""
@@ -134,9 +136,10 @@ class LocalRunner:
         self.report.restarts.append(Restart(reason, len(process.taken)))
         self.report.retire(process.busy_s, process.wall_s)
         self._say(f"engine {number} died: {reason}; {len(process.taken)} images were in it. It is started again.")
-        self._n_oom += is_oom
-        if is_oom and self._n_oom % OOM_DEATHS == 0:
-            self._make_smaller(process)
+        if is_oom and process.facts:
+            self._n_oom += 1
+            if self._n_oom % OOM_DEATHS == 0:
+                self._make_smaller(process.facts.capacity)
         for ask in work.died(number, process.held.values(), process.taken):
             self._n_quarantined_in_a_row += 1
             self.report.n_quarantined += 1
@@ -150,16 +153,16 @@ class LocalRunner:
         self._processes[number] = self._start(number)
 
     def _check_that_it_is_worth_it(self, process: Process, reason: str) -> None:
-        """`UserError` where engines do not get ready: at the first, or after some that did."""
-        if process.facts is not None:
+        """`UserError` where engines die before they take an image: at the first, or after some that did."""
+        if process.taken:
             return
         self._n_failed_starts += 1
         has_worked = bool(self.report.restarts) or self._is_any_ready()
         if not has_worked or self._n_failed_starts >= FAILED_STARTS:
-            raise UserError(f"the engine does not start: {reason}\n{process.last_words()}", f"read {self._logs}")
+            what = "ends before it takes an image" if process.facts else "does not start"
+            raise UserError(f"the engine {what}: {reason}\n{process.last_words()}", f"read {self._logs}")
 
-    def _make_smaller(self, process: Process) -> None:
-        capacity = process.facts.capacity if process.facts else 1
+    def _make_smaller(self, capacity: int) -> None:
         smaller = max(1, capacity // 2)
         self._order = replace(self._order, config=replace(self._order.config, max_in_flight=smaller))
         self.report.max_in_flight = smaller

@@ -33,7 +33,8 @@ class Process:
         self.failed: Failed | None = None
         self.is_done = self.has_ended = self.is_flushed = False
         self.busy_s = self.wall_s = 0.0
-        self.started_at = time.monotonic()
+        self.started_at = self._heard_at = time.monotonic()
+        self._killed_for = ""
         self._n_oom_kills = _n_oom_kills()
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,8 @@ class Process:
     def send(self, asks: Iterable[Ask]) -> None:
         """Ask about these images. A process that is dead is noticed by `hear`."""
         new = tuple(asks)
+        if not self.held:
+            self._heard_at = time.monotonic()
         self.held.update((ask.key, ask) for ask in new)
         self.is_flushed = False
         self._send(Asks(new))
@@ -86,6 +89,7 @@ class Process:
         except (EOFError, OSError):
             self.has_ended = True
             return None
+        self._heard_at = time.monotonic()
         if isinstance(message, Ready):
             self.facts = message.facts
             return message.facts
@@ -106,11 +110,14 @@ class Process:
         return self._process.poll() is not None
 
     def oldest_s(self) -> float:
-        """For how many seconds the engine has held the image that it took first; 0 where it holds none."""
-        return time.monotonic() - min(self.taken.values()) if self.taken else 0.0
+        """For how many seconds the engine has held the image that it took first, or has taken none of those that wait."""
+        if not (self.facts and self.held):
+            return 0.0
+        return time.monotonic() - min(self.taken.values(), default=self._heard_at)
 
-    def kill(self) -> None:
-        """End it and everything it started."""
+    def kill(self, why: str = "") -> None:
+        """End it and everything it started; `why` is what it died of."""
+        self._killed_for = self._killed_for or why
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -131,12 +138,15 @@ class Process:
         is_oom = bool(self.failed and self.failed.is_out_of_memory)
         is_oom |= code == -signal.SIGKILL and _n_oom_kills() > self._n_oom_kills
         is_oom |= bool(self.failed) and "OutOfMemoryError" in words
-        if self.failed:
+        if self._killed_for:
+            reason = self._killed_for
+        elif self.failed:
             reason = f"{self.failed.kind}: {self.failed.message}".strip()
         elif code < 0:
             reason = f"killed by {signal.Signals(-code).name}"
         else:
             reason = f"ended with exit code {code}"
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # it goes into JSON, which is UTF-8
         return reason + (" (out of memory)" if is_oom else ""), is_oom
 
     def last_words(self) -> str:

@@ -55,14 +55,16 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast) -> InternVLProcessor:
+def build_processor(
+    tokenizer: PreTrainedTokenizerFast, image_size_px: int = IMAGE_SIZE_PX, n_image_tokens: int = N_IMAGE_TOKENS
+) -> InternVLProcessor:
     """InternVL's processor, one tile per image and no thumbnail."""
-    size = {"height": IMAGE_SIZE_PX, "width": IMAGE_SIZE_PX}
+    size = {"height": image_size_px, "width": image_size_px}
     return InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=True, min_patches=1, max_patches=1),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=size),
-        image_seq_length=N_IMAGE_TOKENS,
+        image_seq_length=n_image_tokens,
         chat_template=_CHAT_TEMPLATE,
     )
 

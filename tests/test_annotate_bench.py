@@ -1,0 +1,70 @@
+"""bench annotate: what it measures it measures for real; figures are kept, timings are never asserted."""
+
+import json
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from annotate.bench import BenchConfig, bench_annotate
+from annotate.bench.process_tree import Watch, tree_of
+from builders.errors import UserError
+from builders.sample import write_sample
+
+SPIN = "import time; x = bytearray(50_000_000); e = time.monotonic() + 1.5\nwhile time.monotonic() < e: x[0] = 1"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_the_watch_sees_the_processor_time_and_memory_of_the_whole_tree():
+    spin = repr(SPIN)[1:-1]
+    began = time.monotonic()
+    two = f"[subprocess.Popen([sys.executable, '-c', '''{spin}''']) for _ in '12']"
+    code = f"import subprocess, sys; [each.wait() for each in {two}]"
+    with subprocess.Popen([sys.executable, "-c", code]) as process, Watch(process.pid) as watch:
+        process.wait()
+    usage = watch.between(began, time.monotonic())
+    assert usage.cpu_s > 0.5
+    assert usage.peak_bytes > 100_000_000  # two children of 50 MB each
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_a_tree_holds_children_of_children():
+    child = "import time; print(1, flush=True); time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{child}'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        tree = tree_of(process.pid)
+        assert len(tree) == 2
+        for pid in tree:
+            Path(f"/proc/{pid}/stat").read_text()
+        subprocess.run(["kill", "-9", *map(str, tree)], check=True)
+
+
+def test_an_unknown_way_is_named(tmp_path):
+    config = BenchConfig(str(tmp_path), tmp_path / "out", "tiny-internvl", "float32", 8, ways=("quick",))
+    with pytest.raises(
+        UserError, match="unknown way 'quick'; choose one of: api_server, api_server_x2, loop_of_16, ours"
+    ):
+        bench_annotate(config, "vl-dermnet bench annotate …")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+@pytest.mark.timeout(600)
+def test_every_way_answers_with_as_many_tokens_and_what_was_measured_is_kept(tmp_path):
+    write_sample(tmp_path / "photos", n_images=40, seed=1)
+    ways = ("ready", "ours", "whole_list", "loop_of_16")
+    config = BenchConfig(
+        str(tmp_path / "photos"), tmp_path / "x" / "out", "tiny-internvl", "float32", 8, ways, limit=10
+    )
+    result = bench_annotate(config, "vl-dermnet bench annotate …")
+    assert list(result["ways"]) == list(ways)
+    assert {(row["n_images"], row["n_output_tokens"]) for row in result["ways"].values()} == {(10, 80)}
+    assert result["ways"]["ready"]["ratio"] == 1
+    page = (tmp_path / "x" / "out.md").read_text()
+    assert "| loop_of_16: LLM.chat on 16 at a time, each batch decoded first |" in page
+    again = bench_annotate(config, "vl-dermnet bench annotate …")
+    assert again["ways"] == json.loads((tmp_path / "x" / "out.json").read_text())["ways"] == result["ways"]
