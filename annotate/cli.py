@@ -269,6 +269,21 @@ def bench_annotate(
     typer.echo(as_markdown(measure(config, _command()), WAYS), nl=False)
 
 
+@bench.command("scale")
+def bench_scale(
+    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    images: Annotated[list[int] | None, typer.Option(min=1, help="A size; repeat it. Default: 1000 and 20000.")] = None,
+) -> None:
+    """Measure what annotate itself costs: memory, resuming, the first part, with an engine that costs nothing.
+
+    Example: vl-dermnet bench scale --out results/annotate-scale
+    """
+    from annotate.bench.scale import SIZES, as_markdown
+    from annotate.bench.scale import bench_scale as measure
+
+    typer.echo(as_markdown(measure(out, tuple(images or SIZES), _command())), nl=False)
+
+
 @app.command()
 def build(
     images: Annotated[Path, typer.Argument(help="The images that were described: the same folder or .zip.")],

@@ -27,7 +27,8 @@ def index_of(config: AnnotateConfig, seen: dict[str, Seen], progress: Progress) 
     index = [fresh[image_id_of(path)] for path in paths]
     if not index:
         raise no_image_error(config.images)
-    write_index(index_file, index)
+    if config.index or stale or index != known:
+        write_index(index_file, index)
     return index
 
 

@@ -43,12 +43,22 @@ def in_turn(run_folder: Path, what: str) -> Generator[None]:
 
 def is_held(run_folder: Path) -> bool:
     """Whether an annotate process holds the run folder or a shard of it."""
-    lock = run_folder / ".lock"
+    return _is_locked(run_folder / ".lock", fcntl.LOCK_EX)
+
+
+def is_under_way(run_folder: Path, shard: Shard | None) -> bool:
+    """Whether an annotate process holds this shard; for None, the whole run folder."""
+    if shard is None:
+        return _is_locked(run_folder / ".lock", fcntl.LOCK_SH)
+    return _is_locked(run_folder / f".lock-{shard.name}", fcntl.LOCK_EX)
+
+
+def _is_locked(lock: Path, against: int) -> bool:
     if not lock.exists():
         return False
     with lock.open() as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, against | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False

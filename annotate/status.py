@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from annotate.run_lock import is_held
+from annotate.run_lock import is_held, is_under_way
 from annotate.sessions import Session, read_sessions
+from annotate.shard import parse_shard
 from builders.errors import UserError
 from builders.run_folder import read_run
 from builders.schema import Description
@@ -63,7 +64,7 @@ def status_of(path: Path) -> RunStatus:
     recent = _rate(sum(at >= recent_from for at, _ in times), recent_from, times[-1][0]) if times else 0.0
     tokens = _rate(sum(n for _, n in times), times[0][0], times[-1][0]) if times else 0.0
     sessions, is_running = read_sessions(path), is_held(path)
-    latest = _latest(sessions)
+    latest = _latest(path, sessions)
     restarts = [str(restart["reason"]) for session in sessions for restart in session.restarts]
     n_to_do = len({row.image_sha256 for row in run.index if row.status == "ok"} - set(described))
     return RunStatus(
@@ -90,9 +91,15 @@ def status_of(path: Path) -> RunStatus:
     )
 
 
-def _latest(sessions: list[Session]) -> list[Session]:
-    """The last session of each shard, or of the run where it has none."""
-    return list({session.shard: session for session in sessions}.values())
+def _latest(path: Path, sessions: list[Session]) -> list[Session]:
+    """The sessions under way, one per shard; the last one where none is."""
+    last = {session.shard: session for session in sessions}
+    under_way = [
+        session
+        for shard, session in last.items()
+        if is_under_way(path, parse_shard(shard.removeprefix("shard ") or None))
+    ]
+    return under_way or sessions[-1:]
 
 
 def _rate(n: int, first_s: float, last_s: float) -> float:

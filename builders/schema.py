@@ -1,7 +1,7 @@
 """The records that cross folders, and their Arrow schemas: the data contract everybody else imports."""
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -88,7 +88,8 @@ def image_id_of(path: str) -> str:
 
 def to_table(rows: "list[IndexRow] | list[Description]", schema: pa.Schema) -> pa.Table:
     """An Arrow table of records in `schema`'s column order."""
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def index_rows(table: pa.Table) -> list[IndexRow]:

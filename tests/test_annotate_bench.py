@@ -11,6 +11,7 @@ import pytest
 
 from annotate.bench import BenchConfig, bench_annotate
 from annotate.bench.process_tree import Watch, tree_of
+from annotate.bench.scale import bench_scale
 from builders.errors import UserError
 from builders.sample import write_sample
 
@@ -68,3 +69,12 @@ def test_every_way_answers_with_as_many_tokens_and_what_was_measured_is_kept(tmp
     assert "| loop_of_16: LLM.chat on 16 at a time, each batch decoded first |" in page
     again = bench_annotate(config, "vl-dermnet bench annotate …")
     assert again["ways"] == json.loads((tmp_path / "x" / "out.json").read_text())["ways"] == result["ways"]
+
+
+def test_the_scale_bench_runs_and_resumes(tmp_path):
+    result = bench_scale(tmp_path / "scale", (30,), "vl-dermnet bench scale …")
+    (scale,) = result["scales"]
+    assert scale["n_images"] == 30
+    assert 0 < scale["first_part_s"] <= scale["run_s"]
+    assert scale["driver_peak_mb"] > 10
+    assert (tmp_path / "scale.md").read_text().startswith("# annotate: what the driver costs")
