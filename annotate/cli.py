@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from builders.audit.cli import audit
 from builders.errors import UserError
+from builders.publish.cli import publish
+from dataset_card.check_command import check
+from dataset_card.compare.command import compare
+from dataset_card.gallery.command import gallery
 from train.cli import app as train_app
 
 if TYPE_CHECKING:
@@ -318,6 +323,10 @@ def build(
     else:
         _print_summary(dataclasses.asdict(summary))
         typer.echo(f"dataset: {out}\nload it: datasets.load_dataset({str(out)!r})")
+
+
+for command in (audit, check, gallery, compare, publish):  # each parses for itself, beside what it calls
+    app.command()(command)
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import wait
 from typing import Generic, TypeVar
 
 NICENESS = 5  # an engine on the same cores goes first: it is what everybody waits for
-HOPELESS = 4  # so many items in a row, each killing two processes, and none that worked: it is not the items
+TRIES_ALONE = 2  # an item is given up when so many processes of its own died too: one may be killed from outside
+HOPELESS = 4  # so many items in a row, each killing all its processes, and none that worked: it is not the items
 NO_WORKER = (
     "worker processes die as soon as they start. In a script of your own, put what it does under"
     " `if __name__ == '__main__':`, because each worker imports the script; or pass n_workers=0"
@@ -24,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class WorkerDiedError(Exception):
-    """The process that worked on this item died (a crash in a decoder, out of memory, a kill), twice in a row."""
+    """Process after process that worked on this item died: a crash in a decoder, out of memory, a kill."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,7 +41,7 @@ class Workers(Generic[Item, Result]):
     """`n_workers` processes that compute `function(item)`; one thread may submit while another takes results.
 
     A worker that dies fails nobody but its own item: what was under way is computed again, the item that was waited for
-    in a process of its own, and if that one dies too its result is a `WorkerDiedError`. With `n_workers` 0 everything
+    in a process of its own, and if these die too its result is a `WorkerDiedError`. With `n_workers` 0 everything
     is computed in this process, when its result is asked for.
     """
 
@@ -110,13 +112,13 @@ class Workers(Generic[Item, Result]):
     def _again(self, task: Task[Item, Result]) -> Result | WorkerDiedError:
         """The result of one item in a process of its own, the others again in a new pool."""
         self._open.remove(task)
-        with _make_pool(1) as executor:
-            try:
-                result: Result | WorkerDiedError = executor.submit(self._function, task.item).result()
-                self._n_done += 1
-            except BrokenProcessPool:
-                result = WorkerDiedError("the process that decoded it died")
-                self._n_died += 1
+        result: Result | WorkerDiedError = WorkerDiedError("the process that decoded it died")
+        for _ in range(TRIES_ALONE):
+            with _make_pool(1) as executor, suppress(BrokenProcessPool):
+                result = executor.submit(self._function, task.item).result()
+                break
+        died = isinstance(result, WorkerDiedError)
+        self._n_done, self._n_died = self._n_done + (not died), self._n_died + died
         if self._n_died == HOPELESS and not self._n_done:
             raise RuntimeError(NO_WORKER) from None
         self._renew()

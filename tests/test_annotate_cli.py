@@ -12,7 +12,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COMMANDS = ("demo", "doctor", "sample", "index", "annotate", "status", "build", "train", "table", "predict")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "sample",
+    "index",
+    "annotate",
+    "status",
+    "build",
+    "audit",
+    "check",
+    "gallery",
+    "compare",
+    "publish",
+    "train",
+    "table",
+    "predict",
+)
 
 
 def vl_dermnet(*words, **options):

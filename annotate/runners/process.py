@@ -110,7 +110,7 @@ class Process:
         return self._process.poll() is not None
 
     def oldest_s(self) -> float:
-        """For how many seconds the engine has held the image that it took first, or has taken none of those that wait."""
+        """For how many seconds the engine has held the image that it took first, or taken none while some wait."""
         if not (self.facts and self.held):
             return 0.0
         return time.monotonic() - min(self.taken.values(), default=self._heard_at)
