@@ -36,6 +36,10 @@ app = typer.Typer(
 )
 app.add_typer(train_app)
 
+IMAGES_HELP = (
+    "Folder, .zip, .parquet (file or folder), WebDataset .tar (file, folder, train-{0000..0009}.tar),"
+    " or hf://datasets/OWNER/NAME[@REVISION][/FOLDER]."
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
@@ -89,7 +93,7 @@ def sample(
 
 @app.command()
 def index(
-    images: Annotated[str, typer.Argument(help="Folder or .zip with train/<class>/ and test/<class>/ in it.")],
+    images: Annotated[str, typer.Argument(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="The index to write, a Parquet file.")],
     workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes; one per core by default.")] = None,
     as_json: AsJson = False,
@@ -99,6 +103,7 @@ def index(
     Example: vl-dermnet index photos --out index.parquet
     """
     from annotate.progress import Progress
+    from builders.dermnet import compare_with_dermnet
     from builders.index import check_index_file, index_images, summarise, write_index
 
     check_index_file(out)
@@ -110,12 +115,14 @@ def index(
     else:
         _print_summary(dataclasses.asdict(summary))
         typer.echo(f"index: {out}")
+    for line in compare_with_dermnet(rows):
+        typer.echo(line, err=True)
 
 
 @app.command()
 def annotate(
     ctx: typer.Context,
-    images: Annotated[str, typer.Argument(help="Folder or .zip of images.")],
+    images: Annotated[str, typer.Argument(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Run folder; what it already holds is not asked again.")],
     model: Annotated[str, typer.Option(help="Hub id, folder, or tiny-internvl.")] = "OpenGVLab/InternVL3-8B-hf",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
@@ -244,7 +251,7 @@ app.add_typer(bench, name="bench")
 
 @bench.command("annotate")
 def bench_annotate(
-    images: Annotated[str, typer.Argument(help="Folder or .zip of images.")],
+    images: Annotated[str, typer.Argument(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md; what they hold is kept.")],
     model: Annotated[str, typer.Option(help="Hub id, folder, tiny-internvl, or random-70m.")] = "tiny-internvl",
     dtype: Annotated[str, typer.Option(help="auto | bfloat16 | float16 | float32")] = "float32",
@@ -295,6 +302,17 @@ def build(
     run: Annotated[list[Path], typer.Option(help="Run folder of annotate; repeat it for several VLMs.")],
     out: Annotated[Path, typer.Option(help="Dataset folder to write, or to replace.")],
     primary: Annotated[str | None, typer.Option(help="Set that load_dataset gives by default; else the first.")] = None,
+    audit_folder: Annotated[
+        Path | None, typer.Option("--audit", help="Folder of audit: splits by its near-copies, figures on the card.")
+    ] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="Of the texts, as the Hub writes it: cc-by-4.0.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="A sentence for the card: what the photographs are, whose, on which terms.")
+    ] = None,
+    repo: Annotated[str | None, typer.Option(help="OWNER/NAME where it will be published, for the card.")] = None,
+    contact: Annotated[str | None, typer.Option(help="Address for people who want a row removed.")] = None,
     with_images: Annotated[bool, typer.Option(help="Put the images' bytes in; only if you may pass them on.")] = False,
     allow_partial: Annotated[bool, typer.Option(help="Build from runs that are not finished, too.")] = False,
     seed: Annotated[int, typer.Option(help="Of the derived splits.")] = 0,
@@ -307,17 +325,20 @@ def build(
     from builders.build import BuildConfig
     from builders.build import build as build_dataset
     from dataset_card.card import write_card
+    from dataset_card.choices import with_changes
 
+    choices = with_changes(out, license_id=license_id, source=source, repo_id=repo, contact=contact)
     config = BuildConfig(
         images=images,
         runs=tuple(run),
         out=out,
         primary=primary,
+        audit=audit_folder,
         with_images=with_images,
         allow_partial=allow_partial,
         seed=seed,
     )
-    summary = build_dataset(config, finish=write_card)
+    summary = build_dataset(config, finish=lambda folder: write_card(folder, choices))
     if as_json:
         _print_json(dataclasses.asdict(summary))
     else:

@@ -27,9 +27,10 @@ def index_of(config: AnnotateConfig, seen: dict[str, Seen], progress: Progress) 
     index = [fresh[image_id_of(path)] for path in paths]
     if not index:
         raise no_image_error(config.images)
-    if config.index or stale or index != known:
-        write_index(index_file, index)
-    return index
+    by_path = sorted(index, key=lambda row: row.path)
+    if config.index or stale or by_path != known:
+        write_index(index_file, by_path)
+    return index  # in the source's order: some read faster so
 
 
 def group_by_bytes(rows: list[IndexRow]) -> dict[str, list[IndexRow]]:

@@ -28,6 +28,7 @@ from builders.errors import UserError, choose
 from builders.files import write_json
 from builders.index import n_cores
 from builders.schema import IndexRow
+from builders.sources import pinned
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -42,6 +43,9 @@ def run(
     Raises `UserError` for settings that differ from the run's, a folder in use, a missing model or engine.
     """
     progress, stop, shard = progress or Progress(is_silent=True), stop or Stop(), parse_shard(config.shard)
+    config = config.model_copy(
+        update={"images": pinned(config.images)}
+    )  # a Hub dataset at one commit, for all processes
     with alone(config.out, shard):
         order, who, prompt = _order(config, progress)
         runner = load_runner(config.runner, order, _settings(config), progress.say, stop)

@@ -7,7 +7,7 @@ from typing import Any
 
 HIDDEN = "***"
 _SECRET = re.compile(r"token(?!s)|secret|password|passwd|api[_-]?key|credential|authorization", re.IGNORECASE)
-_URL = re.compile(r"^(\w+://)[^/\s]+")
+_URL = re.compile(r"^((?!hf:)\w+://)[^/\s]+")  # hf://datasets/OWNER/NAME names no host
 _ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:\\)")
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from builders.audit.groups import read_groups
 from builders.check_runs import check_runs, described, merge_indexes, not_described, set_name
 from builders.dataset_folder import (
+    AUDIT,
     PROVENANCE,
     SPLITS,
     check_replaceable,
@@ -36,7 +38,8 @@ class BuildConfig(BaseModel):
 
     `runs` are run folders, one description set each; `primary` is the set that `load_dataset` opens by default, the
     first run's if None. `with_images` puts the photographs themselves into that set: only for those who hold the
-    rights. `allow_partial` lets unfinished runs through. `shard_bytes` is uncompressed, images included.
+    rights. `allow_partial` lets unfinished runs through. `shard_bytes` is uncompressed, images included. `audit` is a
+    folder of `vl-dermnet audit`: its groups of near-copies decide the splits, and its figures go into the dataset.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +48,7 @@ class BuildConfig(BaseModel):
     runs: tuple[Path, ...] = Field(min_length=1)
     out: Path
     primary: str | None = None
+    audit: Path | None = None
     with_images: bool = False
     allow_partial: bool = False
     seed: int = 0
@@ -94,7 +98,10 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     index = [row for row in indexed if row.status == "ok"]
     known = {row.image_id for row in indexed}
     extra = [path for path in _check_images(config.images, index) if image_id_of(path) not in known]
-    derived, counts = derive_splits(index, seed=config.seed, validation_fraction=config.validation_fraction)
+    groups = read_groups(config.audit) if config.audit else None
+    derived, counts = derive_splits(
+        index, seed=config.seed, validation_fraction=config.validation_fraction, groups=groups
+    )
     label_names = sorted({row.label for row in index if row.label})
     with folder_being_built(config.out) as folder:
         sets: dict[str, SetSummary] = {}
@@ -103,11 +110,20 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
             images = config.images if config.with_images and name == primary else None
             sets[name] = _write_set(folder, run, derived, label_names, images, config)
             _write_provenance(folder, run, name == primary, sets[name], counts, config)
+        if config.audit:
+            _copy_audit(config.audit, folder / AUDIT)
         write_front_matter(folder)
         finish(folder)
         write_checksums(folder)
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra))
+
+
+def _copy_audit(audit: Path, folder: Path) -> None:
+    """The audit's figures and tables; its page stays behind, because it shows photographs."""
+    folder.mkdir()
+    for file in (audit / "audit.json", *sorted(audit.glob("*.parquet"))):
+        write_atomic(folder / file.name, lambda part, file=file: part.write_bytes(file.read_bytes()))
 
 
 def _check_images(images: Path, index: list[IndexRow]) -> list[str]:

@@ -14,6 +14,7 @@ from builders.join_images import some
 SPLITS = ("train", "validation", "test")
 CHECKSUMS = "SHA256SUMS"
 PROVENANCE = "provenance"
+AUDIT = "audit"
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _RESERVED = frozenset({"data", "provenance", "audit", "assets"})  # `datasets` reserves "data"; the rest are our folders
 

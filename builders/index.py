@@ -14,7 +14,7 @@ from builders.decode import BadImageError, decode_rgb
 from builders.errors import UserError
 from builders.files import write_table
 from builders.schema import INDEX_SCHEMA, SCHEMA_VERSION, IndexRow, image_id_of, index_rows, to_table
-from builders.sources import Source, open_source
+from builders.sources import Source, open_source, pinned
 from builders.sources.layout import IMAGE_SUFFIXES, split_and_label
 from builders.workers import WorkerDiedError, ordered_map
 
@@ -47,12 +47,13 @@ def index_images(images: str | Path, n_workers: int | None = None, track: Track 
     `track(rows, total, what)` may wrap the rows as they are made, to show progress.
     Raises `UserError` where the source holds no image file at all.
     """
+    images = pinned(images)
     with open_source(images) as source:
         paths = list(source.paths())
     if not paths:
         raise no_image_error(images)
     rows = iter_index(images, paths, n_workers)
-    return list(track(rows, len(paths), "indexing") if track else rows)
+    return sorted(track(rows, len(paths), "indexing") if track else rows, key=lambda row: row.path)
 
 
 def no_image_error(images: str | Path) -> UserError:
@@ -68,7 +69,7 @@ def iter_index(images: str | Path, paths: Iterable[str], n_workers: int | None =
     paths = list(paths)
     if n_workers is None:
         n_workers = default_workers(len(paths))
-    results = ordered_map(partial(index_one, str(images)), paths, n_workers, ahead=8 * max(1, n_workers))
+    results = ordered_map(partial(index_one, pinned(images)), paths, n_workers, ahead=8 * max(1, n_workers))
     for path, result in zip(paths, results, strict=True):
         yield _refuse(path, b"", str(result)) if isinstance(result, WorkerDiedError) else result
 

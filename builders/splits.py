@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from builders.audit.components import connected_components
 from builders.schema import IndexRow
 
 SplitOfficial = Literal["train", "validation", "test"]
@@ -21,7 +22,8 @@ _PRIORITY = {"train": 0, "validation": 1, "test": 2}  # the split that keeps a p
 class Derived:
     """The derived columns of one row.
 
-    `duplicate_group` is the first 16 hex digits of the sha256 that a photograph's copies share; "" if it has none.
+    `duplicate_group` is the first 16 hex digits of the smallest sha256 among a photograph's copies, near-copies
+    included where an audit found them; "" if it has none.
     `split_official` is the source's split, with a validation part taken out of `train` where the source has none.
     `split_clean` is that without contradictions and copies: each photograph once, and in one split only.
     `in_balanced_subset` marks as many rows of `split_clean == "train"` in every class as the smallest class has.
@@ -56,7 +58,7 @@ class SplitCounts:
 def byte_groups(rows: Iterable[IndexRow]) -> dict[str, str]:
     """`image_id` -> group of copies: 16 hex digits of the shared sha256, "" for a photograph that stands alone."""
     rows = list(rows)
-    n_copies = Counter(row.image_sha256 for row in rows)
+    n_copies = Counter(row.image_sha256 for row in rows if row.image_sha256)
     return {row.image_id: row.image_sha256[:16] if n_copies[row.image_sha256] > 1 else "" for row in rows}
 
 
@@ -69,12 +71,13 @@ def derive_splits(
 ) -> tuple[dict[str, Derived], SplitCounts]:
     """The derived columns by `image_id`, and their counts.
 
-    `groups` maps `image_id` -> group ("" for none) and must hold byte copies together; `byte_groups` by default.
+    `groups` maps `image_id` -> group, "" or absent for none, as `builders.audit.groups.read_groups` gives; byte copies
+    are in one group in any case.
     A group within `train` is never cut by the validation part. What the source itself put on both sides stays so in
     `split_official` and is excluded from the later side in `split_clean`.
     """
     rows = sorted(rows, key=lambda row: row.image_id)
-    groups = byte_groups(rows) if groups is None else groups
+    groups = byte_groups(rows) if groups is None else _with_byte_copies(rows, groups)
     members: dict[str, list[IndexRow]] = defaultdict(list)
     for row in rows:
         members[_unit(row, groups)].append(row)
@@ -104,6 +107,26 @@ def derive_splits(
     )
 
 
+def _with_byte_copies(rows: list[IndexRow], groups: dict[str, str]) -> dict[str, str]:
+    """`groups` for every row, joined where they share bytes: a row that came after the audit joins its copies."""
+    first_of: dict[str, int] = {}
+    links: list[tuple[int, int]] = []
+    for number, row in enumerate(rows):
+        group = groups.get(row.image_id)
+        keys = [f"group {group}"] if group else []
+        keys += [row.image_sha256] if row.image_sha256 else []
+        links += [(number, first_of.setdefault(key, number)) for key in keys]
+    given: dict[int, set[str]] = defaultdict(set)
+    components = connected_components(len(rows), links)
+    for row, component in zip(rows, components, strict=True):
+        given[component] |= {groups[row.image_id]} if groups.get(row.image_id) else set()
+    own = byte_groups(rows)
+    return {
+        row.image_id: min(given[component], default=own[row.image_id])
+        for row, component in zip(rows, components, strict=True)
+    }
+
+
 def _unit(row: IndexRow, groups: dict[str, str]) -> str:
     """What moves as one: a group, or a row that stands alone (the two cannot collide: one has a prefix)."""
     return f"group {groups[row.image_id]}" if groups[row.image_id] else row.image_id
@@ -128,7 +151,7 @@ def _official(
         n_wanted = round(n_train[label] * validation_fraction)
         if n_wanted == 0 and validation_fraction > 0 and len(units) > 1:
             n_wanted = 1  # a small class is still seen in validation, as long as one stays to train on
-        for unit in sorted(units, key=lambda unit: _draw(seed, "validation", unit)):
+        for unit in sorted(units, key=lambda unit: draw(seed, "validation", unit)):
             if len(members[unit]) <= n_wanted:
                 n_wanted -= len(members[unit])
                 official |= {row.image_id: "validation" for row in members[unit]}
@@ -159,7 +182,7 @@ def _clean(
                 reason = "conflict"
             elif official[row.image_id] != home:
                 reason = "across_splits"
-            elif row.image_sha256 in seen:
+            elif row.image_sha256 and row.image_sha256 in seen:
                 reason = "surplus"
             clean[row.image_id] = "excluded" if reason else home
             if reason:
@@ -176,10 +199,10 @@ def _balanced(train: list[IndexRow], seed: int) -> tuple[set[str], int]:
         if row.label:
             by_label[row.label].append(row.image_id)
     n_per_label = min((len(ids) for ids in by_label.values()), default=0)
-    drawn = (sorted(ids, key=lambda each: _draw(seed, "balanced", each))[:n_per_label] for ids in by_label.values())
+    drawn = (sorted(ids, key=lambda each: draw(seed, "balanced", each))[:n_per_label] for ids in by_label.values())
     return {image_id for ids in drawn for image_id in ids}, n_per_label
 
 
-def _draw(seed: int, purpose: str, key: str) -> str:
+def draw(seed: int, purpose: str, key: str) -> str:
     """A random-looking sort key that depends on nothing but its arguments."""
     return hashlib.sha256(f"{seed}\0{purpose}\0{key}".encode()).hexdigest()

@@ -1,48 +1,49 @@
 """The card's YAML, generated from the shards: where the Hub and `datasets` read names, types and sizes."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
 from huggingface_hub import DatasetCardData
 
+from dataset_card.facts import Facts
 from dataset_card.statistics import SetStatistics
 
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
+TAGS = ("dermatology", "medical", "vision-language", "image-descriptions", "synthetic", "croissant", "vl-dermnet")
+# The Hub shows these three to people who ask for access; they do nothing unless the repository is gated.
+_GATE: dict[str, Any] = {
+    "extra_gated_heading": "Before you ask for access",
+    "extra_gated_prompt": (
+        "The descriptions were written by machines and reviewed by no clinician. They are for research, never for"
+        " diagnosis, triage or treatment. The photographs belong to their owners."
+    ),
+    "extra_gated_fields": {
+        "I will not use this dataset for diagnosis, triage, treatment or any other clinical purpose": "checkbox",
+        "I will not try to identify anybody": "checkbox",
+    },
+}
 
 
-@dataclass(frozen=True, slots=True)
-class CardLicense:
-    """The YAML's `license`, and for `other` its name (lower case, no spaces) and the address of its text."""
-
-    license: str = "other"
-    name: str | None = "not-yet-decided"
-    link: str | None = None
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether anybody has chosen: the default only says that nobody has."""
-        return self != CardLicense()
-
-
-def card_metadata(
-    configs: list[dict[str, Any]], statistics: dict[str, SetStatistics], pretty_name: str, card_license: CardLicense
-) -> DatasetCardData:
-    """The front matter of a card. `statistics` has the primary set first."""
-    with_images = any("image" in each.features for each in statistics.values())
+def card_metadata(facts: Facts) -> DatasetCardData:
+    """The front matter of a card."""
+    chosen = facts.choices.license
     return DatasetCardData(
-        pretty_name=pretty_name,
+        pretty_name=facts.choices.pretty_name,
         language=["en"],
-        license=card_license.license,
-        license_name=card_license.name,
-        license_link=card_license.link,
+        multilinguality=["monolingual"],
+        license=chosen.license,
+        license_name=chosen.name,
+        license_link=chosen.link,
         annotations_creators=["machine-generated"],
         language_creators=["machine-generated"],
-        size_categories=[size_category(max(each.n_rows for each in statistics.values()))],
-        task_categories=["image-to-text", "image-classification"] if with_images else ["text-classification"],
-        tags=["dermatology", "medical", "vision-language", "image-descriptions", "synthetic", "vl-dermnet"],
-        configs=configs,
-        dataset_info=[_dataset_info(name, each) for name, each in statistics.items()],
+        source_datasets=["extended|other"],
+        size_categories=[size_category(max(each.n_rows for each in facts.statistics.values()))],
+        task_categories=["image-to-text", "image-classification"] if facts.with_images else ["text-classification"],
+        task_ids=["multi-class-image-classification" if facts.with_images else "multi-class-classification"],
+        tags=list(TAGS),
+        configs=facts.configs,
+        dataset_info=[_dataset_info(name, each) for name, each in facts.statistics.items()],
+        **_GATE,
     )
 
 

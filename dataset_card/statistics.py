@@ -1,23 +1,27 @@
 """Numbers for the card, counted from the shards: nothing in a card is typed by hand."""
 
+import hashlib
+import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
 
 from builders.dataset_folder import DescriptionSet
+from dataset_card.terms import Terms
 
 _COUNTED = [
     "label",
     "description",
     "finish_reason",
+    "temperature",
     "n_image_tokens",
+    "n_prompt_tokens",
     "n_output_tokens",
     "flags",
     "duplicate_group",
@@ -53,6 +57,8 @@ class SetStatistics:
 
     `labels` maps each class name, in the order of its number, to its rows per source split; "" are rows without one.
     `n_copies` counts rows whose photograph stands in the set more than once, `n_distinct` different descriptions.
+    `words` and the like count rows by the number of words. `clean_labels` is `labels` by `split_clean`; `findings`
+    counts rows by each finding's name and value, `reviews` by a reviewer's mark; empty where the set has none.
     """
 
     features: datasets.Features
@@ -62,68 +68,97 @@ class SetStatistics:
     n_copies: int
     n_balanced: int
     labels: dict[str, Counter[str]]
+    clean_labels: dict[str, Counter[str]]
     official: Counter[str]
     clean: Counter[str]
-    words: Spread
-    characters: Spread
-    image_tokens: Spread
-    output_tokens: Spread
+    words: Counter[int]
+    characters: Counter[int]
+    image_tokens: Counter[int]
+    prompt_tokens: Counter[int]
+    output_tokens: Counter[int]
+    temperatures: Counter[float]
     finish_reasons: Counter[str]
     flags: Counter[str]
+    findings: dict[str, Counter[str]]
+    reviews: Counter[str]
+    terms: Terms
 
 
 def count_set(described: DescriptionSet) -> SetStatistics:
-    """Count one description set, reading every column but the photographs."""
+    """Count one description set, reading every column but the photographs, a few thousand rows at a time."""
     shards = [shard for files in described.shards.values() for shard in files]
     features = datasets.Features.from_arrow_schema(pq.read_schema(shards[0]))
     names: list[str] = features["label"].names
-    labels = {name: Counter[str]() for name in names}
+    labels, clean_labels = ({name: Counter[str]() for name in names} for _ in range(2))
     official, clean, finish_reasons, flags = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    words: list[int] = []
-    characters: list[int] = []
-    image_tokens: list[int] = []
-    output_tokens: list[int] = []
-    distinct: set[int] = set()
+    words, characters, temperatures = Counter[int](), Counter[int](), Counter[float]()
+    image_tokens, prompt_tokens, output_tokens = Counter[int](), Counter[int](), Counter[int]()
+    findings: dict[str, Counter[str]] = {}
+    distinct: set[bytes] = set()
+    terms = Terms()
     n_copies = n_balanced = 0
+    reviews = Counter[str]()
+    columns = _COUNTED + [name for name in ("findings", "review") if name in features]
     for split, files in described.shards.items():
-        for row in _rows(files):
+        for row in _rows(files, columns):
             label = "" if row["label"] is None else names[row["label"]]
             labels.setdefault(label, Counter())[split] += 1
-            words.append(len(row["description"].split()))
-            characters.append(len(row["description"]))
-            image_tokens.append(row["n_image_tokens"])
-            output_tokens.append(row["n_output_tokens"])
+            clean_labels.setdefault(label, Counter())[row["split_clean"]] += 1
+            description: str = row["description"]
+            words[len(description.split())] += 1
+            characters[len(description)] += 1
+            distinct.add(hashlib.blake2b(description.encode(), digest_size=8).digest())
+            terms.add(label, description)
+            image_tokens[row["n_image_tokens"]] += 1
+            prompt_tokens[row["n_prompt_tokens"]] += 1
+            output_tokens[row["n_output_tokens"]] += 1
+            temperatures[row["temperature"]] += 1
             official[row["split_official"]] += 1
             clean[row["split_clean"]] += 1
             finish_reasons[row["finish_reason"]] += 1
             flags.update(row["flags"])
-            distinct.add(hash(row["description"]))
+            _count_findings(findings, row.get("findings", ""))
+            reviews.update([row["review"]] if row.get("review") else [])
             n_copies += row["duplicate_group"] != ""
             n_balanced += row["in_balanced_subset"]
     return SetStatistics(
         features=features,
         splits={split: _size(files) for split, files in described.shards.items()},
-        n_rows=len(words),
+        n_rows=words.total(),
         n_distinct=len(distinct),
         n_copies=n_copies,
         n_balanced=n_balanced,
         labels=labels,
+        clean_labels=clean_labels,
         official=official,
         clean=clean,
-        words=spread(words),
-        characters=spread(characters),
-        image_tokens=spread(image_tokens),
-        output_tokens=spread(output_tokens),
+        words=words,
+        characters=characters,
+        image_tokens=image_tokens,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        temperatures=temperatures,
         finish_reasons=finish_reasons,
         flags=flags,
+        findings=findings,
+        reviews=reviews,
+        terms=terms,
     )
 
 
-def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+def _rows(files: list[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
     for file in files:
         with pq.ParquetFile(file) as shard:
-            for batch in shard.iter_batches(batch_size=5_000, columns=_COUNTED):
+            for batch in shard.iter_batches(batch_size=5_000, columns=columns):
                 yield from batch.to_pylist()
+
+
+def _count_findings(findings: dict[str, Counter[str]], text: str) -> None:
+    """Add one row's findings: a list counts for each of its values."""
+    if not text:
+        return
+    for name, value in json.loads(text).items():
+        findings.setdefault(name, Counter()).update(map(str, value if isinstance(value, list) else [value]))
 
 
 def _size(files: list[Path]) -> SplitSize:
@@ -137,15 +172,26 @@ def _size(files: list[Path]) -> SplitSize:
     )
 
 
-def spread(numbers: list[int]) -> Spread:
-    """Minimum, median, mean, 95th percentile (nearest rank) and maximum."""
-    if not numbers:
+def spread(numbers: Iterable[int] | Counter[int]) -> Spread:
+    """Minimum, median, mean, 95th percentile (nearest rank) and maximum, of numbers or of counts by number."""
+    counts = Counter(numbers)
+    n = counts.total()
+    if not n:
         return Spread(0, 0.0, 0.0, 0, 0)
-    ordered = sorted(numbers)
+    ordered = sorted(counts.items())
     return Spread(
-        minimum=ordered[0],
-        median=float(median(ordered)),
-        mean=sum(ordered) / len(ordered),
-        percentile_95=ordered[math.ceil(0.95 * len(ordered)) - 1],
-        maximum=ordered[-1],
+        minimum=ordered[0][0],
+        median=(_ranked(ordered, (n + 1) // 2) + _ranked(ordered, n // 2 + 1)) / 2,
+        mean=sum(number * count for number, count in ordered) / n,
+        percentile_95=_ranked(ordered, math.ceil(0.95 * n)),
+        maximum=ordered[-1][0],
     )
+
+
+def _ranked(ordered: list[tuple[int, int]], rank: int) -> int:
+    """The number at `rank`, counted from 1, among numbers given with their counts."""
+    for number, count in ordered:
+        rank -= count
+        if rank <= 0:
+            return number
+    raise ValueError("the rank is beyond the last number")

@@ -80,7 +80,8 @@ def test_a_mistake_is_one_message_without_a_traceback():
     ended = vl_dermnet("index", "nowhere", "--out", "x.parquet")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        "error: no such folder or zip file: nowhere\n  fix: check the path; a relative one starts at this folder\n"
+        "error: no such folder, .zip, .parquet or .tar file: nowhere\n"
+        "  fix: check the path; a relative one starts at this folder, one on the Hub is hf://datasets/OWNER/NAME\n"
     )
 
 

@@ -403,3 +403,22 @@ def test_a_run_without_any_description_is_refused(photographs, make_run, out):
 def test_a_config_takes_no_unknown_setting(tmp_path):
     with pytest.raises(ValidationError, match="with_image"):
         BuildConfig(images=tmp_path, runs=(tmp_path,), out=tmp_path, with_image=True)
+
+
+def test_an_audits_groups_decide_the_splits_and_its_figures_are_in_the_dataset(photographs, make_run, out, tmp_path):
+    from builders.audit.config import AuditConfig
+    from builders.audit.groups import read_groups
+    from builders.audit.job import run_audit
+    from builders.check import check_dataset
+    from dataset_card.check_card import check_card
+
+    run_audit(AuditConfig(images=str(photographs), out=tmp_path / "audit", n_workers=0), say=lambda message: None)
+    config = BuildConfig(images=photographs, runs=(make_run(),), out=out, audit=tmp_path / "audit")
+    build(config, finish=write_card)
+    groups = read_groups(tmp_path / "audit")
+    rows = [row for split in datasets.load_dataset(str(out)).values() for row in split]
+    assert any(groups.values())
+    assert all(row["duplicate_group"] for row in rows if groups.get(row["image_id"]))
+    assert read_json(out / "audit" / "audit.json") == read_json(tmp_path / "audit" / "audit.json")
+    assert not list((out / "audit").glob("*.html"))
+    assert check_dataset(out, None, check_card).faults == []

@@ -1,12 +1,18 @@
-"""Sources: folder and zip give the same paths and bytes, and nothing leaves their root."""
+"""Sources: every kind gives the same paths and bytes, and nothing leaves its root."""
 
+import io
 import os
+import tarfile
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from builders.errors import UserError
-from builders.sources import open_source
+from builders.sources import SOURCES, open_source, pinned
 from builders.sources.layout import is_image_path, split_and_label
 
 FILES = {
@@ -22,6 +28,15 @@ IMAGES = ["test/plaque/päpel ünïcode.png", "train/papule/papule-1.jpg", "trai
 
 @pytest.fixture
 def folder(tmp_path):
+    return write_folder(tmp_path)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return write_zip(tmp_path)
+
+
+def write_folder(tmp_path):
     for path, data in FILES.items():
         file = tmp_path / "photos" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,23 +44,80 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-@pytest.fixture
-def archive(tmp_path):
+def write_zip(tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as zipped:
         for path, data in FILES.items():
             zipped.writestr(path, data)
     return tmp_path / "photos.zip"
 
 
-@pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_every_source_lists_and_reads_the_same(kind, request):
-    with open_source(request.getfixturevalue(kind)) as source:
-        assert list(source.paths()) == IMAGES
-        for path in IMAGES:
-            assert source.read(path) == FILES[path]
+def write_parquet(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for split in ("test", "train"):
+        paths = [path for path in IMAGES if path.startswith(split)]
+        columns = {
+            "image": [{"bytes": FILES[path], "path": path.rpartition("/")[2]} for path in paths],
+            "label": [path.split("/")[1] for path in paths],
+        }
+        pq.write_table(pa.table(columns), tmp_path / "tables" / f"{split}-00000-of-00001.parquet")
+    return tmp_path / "tables"
+
+
+def write_webdataset(tmp_path):
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for path, data in FILES.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return tmp_path / "photos.tar"
+
+
+WRITERS = {"folder": write_folder, "parquet": write_parquet, "webdataset": write_webdataset, "zip": write_zip}
+
+
+def test_every_kind_of_source_is_tested():
+    assert {*WRITERS, "hub"} == set(SOURCES)  # that of the Hub needs a server: test_builders_sources_hub.py
+
+
+@pytest.mark.parametrize("kind", sorted(WRITERS))
+def test_every_source_lists_and_reads_the_same(kind, tmp_path):
+    images = WRITERS[kind](tmp_path)
+    with open_source(images) as source, open_source(str(images)) as again:
+        assert source.name == str(images) == pinned(images)
+        assert sorted(source.paths()) == IMAGES
+        for path in reversed(IMAGES):
+            assert source.read(path) == FILES[path] == again.read(path)
             assert source.size(path) == len(FILES[path])
-        with pytest.raises(OSError, match=r"nowhere"):
-            source.read("train/nowhere.jpg")
+            assert abs(source.modified_ns(path) - time.time_ns()) < 60e9
+        for question in (source.read, source.size):
+            with pytest.raises(OSError, match=r"nowhere"):
+                question("train/nowhere.jpg")
+
+
+@pytest.mark.parametrize("kind", sorted(WRITERS))
+def test_threads_may_share_a_source(kind, tmp_path):
+    with open_source(WRITERS[kind](tmp_path)) as source, ThreadPoolExecutor(8) as threads:
+        asked = IMAGES * 40
+        assert list(threads.map(source.read, asked)) == [FILES[path] for path in asked]
+
+
+def test_a_folder_of_one_kind_of_archives_is_opened_as_that(tmp_path):
+    write_zip(tmp_path)
+    with open_source(tmp_path) as source:
+        assert list(source.paths()) == IMAGES
+    (tmp_path / ".other.zip").touch()
+    (tmp_path / "notes.txt").touch()
+    with open_source(tmp_path) as source:
+        assert list(source.paths()) == IMAGES
+    write_webdataset(tmp_path)
+    with pytest.raises(UserError) as caught:
+        open_source(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} holds photos.tar and photos.zip: which one?\n  fix: {tmp_path}/photos.tar"
+    )
+    (tmp_path / "photo.jpg").touch()
+    with open_source(tmp_path) as source:
+        assert list(source.paths()) == ["photo.jpg"]
 
 
 def test_a_circle_of_links_ends(folder):
@@ -104,20 +176,27 @@ def test_a_damaged_deflate_stream_is_an_os_error(tmp_path):
 
 
 def test_mistakes_are_named(tmp_path):
-    with pytest.raises(UserError, match="no such folder or zip file"):
+    with pytest.raises(UserError) as caught:
         open_source(tmp_path / "absent")
+    assert str(caught.value) == (
+        f"no such folder, .zip, .parquet or .tar file: {tmp_path}/absent\n"
+        "  fix: check the path; a relative one starts at this folder, one on the Hub is hf://datasets/OWNER/NAME"
+    )
     (tmp_path / "text.zip").write_text("no zip")
     with pytest.raises(UserError, match="as a zip file: File is not a zip file"):
         open_source(tmp_path / "text.zip")
     (tmp_path / "file.bin").write_text("x")
-    with pytest.raises(UserError, match=r"neither a folder nor a \.zip file"):
+    with pytest.raises(UserError, match=r"it is neither a folder nor a \.zip, \.parquet or \.tar file$"):
         open_source(tmp_path / "file.bin")
+    (tmp_path / "file.tar.gz").write_text("x")
+    with pytest.raises(UserError, match=r"in place: it is compressed as a whole\n  fix: gunzip -k "):
+        open_source(tmp_path / "file.tar.gz")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_without_permission_is_named(folder):
     (folder / "train").chmod(0)
-    with open_source(folder) as source, pytest.raises(UserError, match="cannot list"):
+    with pytest.raises(UserError, match="cannot list"), open_source(folder) as source:
         list(source.paths())
 
 
@@ -128,6 +207,8 @@ def test_a_folder_without_permission_is_named(folder):
         ("Test/papule/a.jpg", ("test", "papule")),
         ("dermnet/train/papule/deep/er/a.jpg", ("train", "papule")),
         ("val/x/a.jpg", ("validation", "x")),
+        ("valid/x/a.jpg", ("validation", "x")),
+        ("Validation/x/a.jpg", ("validation", "x")),
         ("papule/a.jpg", ("train", "papule")),
         ("a.jpg", ("train", "")),
         ("train/a.jpg", ("train", "")),

@@ -1,4 +1,5 @@
 from collections import Counter, defaultdict
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -141,3 +142,34 @@ def test_rows_without_a_label_are_split_but_never_balanced():
 def test_an_unknown_split_is_a_bug():
     with pytest.raises(ValueError, match="unknown split 'dev'"):
         derive_splits([index_row("a", "a", split="dev")])
+
+
+def test_a_row_that_the_audit_has_not_seen_joins_the_group_of_its_byte_copy():
+    rows = [index_row("a", "one"), index_row("b", "two"), index_row("c", "two", split="test"), index_row("d", "three")]
+    groups = {image_id_of("a"): "g", image_id_of("b"): "g"}
+    derived, counts = derive_splits(rows, groups=groups, validation_fraction=0)
+    assert [derived[row.image_id].duplicate_group for row in rows] == ["g", "g", "g", ""]
+    assert [derived[row.image_id].split_clean for row in rows] == ["train", "train", "excluded", "train"]
+    assert (counts.n_groups, counts.n_excluded_across_splits) == (1, 1)
+
+
+def test_byte_copies_in_two_groups_of_an_audit_make_one_group():
+    rows = [index_row(path, content) for path, content in zip("abcd", "xyyz", strict=True)]
+    groups = {image_id_of("a"): "h", image_id_of("b"): "h", image_id_of("c"): "g", image_id_of("d"): "g"}
+    derived, _ = derive_splits(rows, groups=groups)
+    assert {each.duplicate_group for each in derived.values()} == {"g"}
+
+
+@given(rows=indexes(("train", "validation", "test")), seed=seeds)
+def test_no_groups_at_all_and_the_groups_by_bytes_are_the_same(rows, seed):
+    assert derive_splits(rows, seed=seed) == derive_splits(rows, seed=seed, groups={})
+    assert derive_splits(rows, seed=seed) == derive_splits(rows, seed=seed, groups=byte_groups(rows))
+
+
+def test_rows_whose_bytes_are_not_known_are_nobodys_copies():
+    rows = [replace(index_row(path, path), image_sha256="") for path in "abc"]
+    groups = {image_id_of("a"): "g", image_id_of("b"): "g"}
+    derived, counts = derive_splits(rows, validation_fraction=0)
+    assert {each.duplicate_group for each in derived.values()} == {""}
+    derived, counts = derive_splits(rows, groups=groups, validation_fraction=0)
+    assert counts.n_clean == {"train": 3}

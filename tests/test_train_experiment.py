@@ -245,7 +245,7 @@ def test_a_dataset_without_images_trains_on_text_alone_and_says_what_else_needs(
 
 def test_an_unknown_model_is_named_with_those_that_exist(config):
     with pytest.raises(
-        UserError, match="unknown model 'concatenate'; choose one of: attention_pooling, concat, dual_film"
+        UserError, match="unknown model 'concatenate'; choose one of: attention_pooling, bottleneck_tokens, concat"
     ):
         run(config(models=("concatenate",)))
 

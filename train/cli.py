@@ -20,7 +20,11 @@ def train(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="all, or: text_only, image_only, concat, gating, dual_film, attention_pooling; repeatable."),
+        typer.Option(
+            help="Repeatable. all: the paper's six rows, text_only, image_only, concat, gating, dual_film and "
+            "attention_pooling. Beyond it: gmu, late_logits, low_rank_tensor, learned_query_pooling, cross_attention, "
+            "bottleneck_tokens. every: all twelve. By default all."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
     protocol: Annotated[
@@ -74,7 +78,7 @@ def train(
                 "dataset": dataset,
                 "out": out,
                 "images": images,
-                "models": () if not model or "all" in model else tuple(model),
+                "models": tuple(model or ()),
                 "n_seeds": seeds,
                 "protocol": protocol,
                 "is_frozen": frozen,

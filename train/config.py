@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Protocol = Literal["official", "clean"]
 PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
@@ -11,6 +11,7 @@ PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
     "clean": ("clean",),
     "both": ("official", "clean"),
 }
+PAPER_MODELS = ("text_only", "image_only", "concat", "gating", "dual_film", "attention_pooling")
 
 
 class TrainConfig(BaseModel):
@@ -18,6 +19,7 @@ class TrainConfig(BaseModel):
 
     `dataset` is a dataset folder or a Hub repository's id; `images` a folder with its photographs, where the dataset
     does not hold them. The default backbones are the paper's most likely ones (its slides do not name checkpoints).
+    `models` are names of `train.fusion.FUSIONS`; `all` (or none) stands for the paper's six rows, `every` for each one.
     With `is_frozen`, backbones only extract features, once, and `image_lr` and `text_lr` are not used.
     """
 
@@ -30,7 +32,7 @@ class TrainConfig(BaseModel):
     revision: str | None = None
     images: Path | None = None
 
-    models: tuple[str, ...] = ()  # empty: every one of train.fusion.FUSIONS
+    models: tuple[str, ...] = PAPER_MODELS
     n_seeds: Annotated[int, Field(ge=1)] = 5
     protocol: Literal["official", "clean", "both"] = "both"
 
@@ -53,6 +55,20 @@ class TrainConfig(BaseModel):
     is_augmented: bool = True  # flips and shifts of the pixels; no effect on frozen backbones
     device: str = "auto"
     is_bf16: bool = False  # autocast, on CUDA only
+
+    @field_validator("models")
+    @classmethod
+    def _spell_out(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """`all` and `every` as the names that they stand for, each name once."""
+        spelled: list[str] = []
+        for name in names or ("all",):
+            if name == "every":
+                from train.fusion import FUSIONS  # heavy: a mistake in another option is told before
+
+                spelled += FUSIONS
+            else:
+                spelled += PAPER_MODELS if name == "all" else [name]
+        return tuple(dict.fromkeys(spelled))
 
     @property
     def n_epochs(self) -> int:

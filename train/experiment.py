@@ -64,7 +64,7 @@ def run(config: TrainConfig) -> Experiment:
     """
     console = Console(stderr=True)
     datasets.disable_progress_bars()  # ours are below
-    models = config.models or tuple(FUSIONS)
+    models = config.models
     for name in models:
         choose("model", name, list(FUSIONS))
     examples = load_examples(config)

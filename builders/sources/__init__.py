@@ -1,16 +1,18 @@
 """Where photographs come from: a dict of readers, and the one function that picks among them."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from builders.errors import UserError
-from builders.sources.folder import FolderSource
-from builders.sources.zip import ZipSource
+from builders.sources.kinds import is_on_hub, kind_of
 
 
 class Source(Protocol):
-    """A set of files with relative POSIX paths, to be opened with `with`; `name` says what it is to a person."""
+    """A set of files with relative POSIX paths, to be opened with `with`; `name` says what it is to a person.
+
+    Threads may share it; other processes open it again by `pinned(images)`.
+    """
 
     name: str
 
@@ -18,7 +20,7 @@ class Source(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def paths(self) -> Iterator[str]:
-        """Relative paths of all image files, sorted by code point."""
+        """Relative paths of all image files, each once: sorted, or in the order in which they are best read."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -34,19 +36,38 @@ class Source(Protocol):
         ...
 
 
-SOURCES: dict[str, type[FolderSource] | type[ZipSource]] = {"folder": FolderSource, "zip": ZipSource}
+SOURCES: dict[str, str] = {
+    "folder": "builders.sources.folder:FolderSource",
+    "hub": "builders.sources.hub:HubSource",
+    "parquet": "builders.sources.parquet:ParquetSource",
+    "webdataset": "builders.sources.webdataset:WebDatasetSource",
+    "zip": "builders.sources.zip:ZipSource",
+}
 
 
 def open_source(images: str | Path) -> Source:
-    """The source behind IMAGES: a folder, or a zip file read in place.
+    """The source behind IMAGES: a folder, an archive, a folder of archives, or an address on the Hub.
 
-    Raises `UserError` where there is none, or where it is neither.
+    Raises `UserError` where there is none, or where it is none of them.
     """
-    path = Path(images)
-    if path.is_dir():
-        return FolderSource(path)
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return ZipSource(path)
-    if not path.exists():
-        raise UserError(f"no such folder or zip file: {path}", "check the path; a relative one starts at this folder")
-    raise UserError(f"cannot read images from {path}: it is neither a folder nor a .zip file")
+    kind, place = kind_of(images)
+    return open_kind(kind, place)
+
+
+def open_kind(kind: str, place: str | Path) -> Source:
+    """A source whose kind is known."""
+    module, _, name = SOURCES[kind].partition(":")
+    source: Any = getattr(import_module(module), name)
+    return source(place)
+
+
+def pinned(images: str | Path) -> str:
+    """The name by which other processes, and this one tomorrow, open the same files.
+
+    An address on the Hub gets the commit that it means now; anything else is itself.
+    """
+    if not is_on_hub(images):
+        return str(images)
+    from builders.sources.hub import pin
+
+    return pin(images)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from builders.errors import UserError
-from builders.sources.layout import check_size, is_image_path
+from builders.sources.layout import check_size, is_hidden, is_image_path
 
 
 class FolderSource:
@@ -15,8 +15,8 @@ class FolderSource:
     Links to folders are followed (data sets are often spread over disks), a link to one of its own parents is not.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
         self.name = str(root)
 
     def __enter__(self) -> Self:
@@ -27,7 +27,7 @@ class FolderSource:
 
     def paths(self) -> Iterator[str]:
         """Relative paths of files with an image's ending, sorted by code point."""
-        yield from sorted(path for path in self._walk(self.root, ()) if is_image_path(path))
+        yield from sorted(path for path in files_below(self.root) if is_image_path(path))
 
     def read(self, path: str) -> bytes:
         """The bytes of one file; `OSError` if it cannot be read, or is a pipe or a device that would never end."""
@@ -46,25 +46,35 @@ class FolderSource:
         """When one file was last changed, in nanoseconds since 1970; `OSError` if it is not there."""
         return self._locate(path).stat().st_mtime_ns
 
-    def _walk(self, folder: Path, parents: tuple[str, ...]) -> Iterator[str]:
-        real = os.path.realpath(folder)
-        if real in parents:
-            return
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            raise UserError(f"cannot list {folder}: {error.strerror}", f"chmod u+rx '{folder}'") from error
-        for entry in entries:
-            if _is_folder(entry):
-                if not entry.name.startswith("."):
-                    yield from self._walk(Path(entry.path), (*parents, real))
-            else:
-                yield Path(entry.path).relative_to(self.root).as_posix()
-
     def _locate(self, path: str) -> Path:
         if path.startswith("/") or ".." in Path(path).parts:
             raise UserError(f"path '{path}' leaves {self.root}; only paths below it are read")
         return self.root / path
+
+
+def files_below(root: Path) -> Iterator[str]:
+    """Relative POSIX paths of all files below a folder, in no order. Raises `UserError` where one cannot be listed."""
+    return (Path(file).relative_to(root).as_posix() for file in _walk(str(root), ()))
+
+
+def archives_below(root: Path, ending: str) -> list[str]:
+    """Sorted relative paths of all files below a folder that end so and are not hidden."""
+    return sorted(name for name in files_below(root) if name.lower().endswith(ending) and not is_hidden(name))
+
+
+def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in parents:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error.strerror}", f"chmod u+rx '{folder}'") from error
+    for entry in entries:
+        if not _is_folder(entry):
+            yield entry.path
+        elif not entry.name.startswith("."):
+            yield from _walk(entry.path, (*parents, real))
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

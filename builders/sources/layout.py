@@ -9,9 +9,12 @@ SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "valid
 
 def is_image_path(path: str) -> bool:
     """Whether a path looks like an image: a known ending, and no part hidden or made by a Mac's archiver."""
-    parts = PurePosixPath(path)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts.parts)
-    return parts.suffix.lower() in IMAGE_SUFFIXES and not hidden
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a part of a relative path is hidden, or made by a Mac's archiver."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
 
 
 def split_and_label(path: str) -> tuple[str, str]:

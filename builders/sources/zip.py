@@ -3,18 +3,19 @@
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
 from builders.errors import UserError
 from builders.sources.layout import MAX_FILE_BYTES, check_size, is_image_path
+from builders.sources.naming import check_names
 
 
 class ZipSource:
     """All image files in a zip, by their names in it; names that leave the archive's root are refused."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
         self.name = str(path)
         try:
             self._zip = zipfile.ZipFile(path)
@@ -30,9 +31,7 @@ class ZipSource:
     def paths(self) -> Iterator[str]:
         """Names of entries with an image's ending, sorted by code point; `UserError` on a name like `../x.jpg`."""
         names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
-        for name in names:
-            if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-                raise UserError(f"{self.path} holds the entry '{name}', which would leave its root; nothing was read")
+        check_names(names, self.path)
         yield from sorted(name for name in set(names) if is_image_path(name))
 
     def read(self, path: str) -> bytes:

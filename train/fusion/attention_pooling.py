@@ -45,7 +45,9 @@ class AttentionPooling(Fusion):
         return torch.softmax(image_scores, dim=-1), masked_softmax(text_scores, features.text_mask)
 
 
-def masked_softmax(scores: Float[Tensor, "batch n"], mask: Bool[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+def masked_softmax(
+    scores: Float[Tensor, "batch *heads n"], mask: Bool[Tensor, "batch *#heads n"]
+) -> Float[Tensor, "batch *heads n"]:
     """Softmax over the positions where `mask` is True; exactly zero elsewhere, and everywhere in a row without any."""
     lowest = torch.finfo(scores.dtype).min  # not -inf: a row without any token would become NaN
     return torch.softmax(scores.masked_fill(~mask, lowest), dim=-1) * mask

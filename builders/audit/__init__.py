@@ -1,0 +1,1 @@
+"""AUDIT: copies, near-copies, contradictions and leaks of a source, and splits that are free of them."""

@@ -1,0 +1,62 @@
+"""Which function answers which path; a fault is told by the name."""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.hub_server import accounts, commits, download, lfs, pull_requests, refs, repositories, trees, xet
+from tests.hub_server.messages import RefusalError, Reply, Request
+
+if TYPE_CHECKING:
+    from tests.hub_server.server import HubServer
+
+Act = Callable[["HubServer", Request], Reply]
+
+_API = r"/api/(?P<type>dataset|model|space)s/(?P<namespace>[^/]+)/(?P<name>[^/]+)"
+_FILES = r"/(?:(?P<type>dataset|space)s/)?(?P<namespace>[^/]+)/(?P<name>[^/]+?)"
+_REVISION = r"/(?P<revision>[^/]+)"
+
+# name -> (methods, pattern of the raw path, function)
+ROUTES: dict[str, tuple[str, str, Act]] = {
+    "whoami": ("GET", r"/api/whoami-v2", accounts.whoami),
+    "validate-yaml": ("POST", r"/api/validate-yaml", repositories.validate_yaml),
+    "create": ("POST", r"/api/repos/create", repositories.create),
+    "delete": ("DELETE", r"/api/repos/delete", repositories.delete),
+    "settings": ("PUT", rf"{_API}/settings", repositories.change_settings),
+    "auth-check": ("GET", rf"{_API}/auth-check(?P<write>/write)?", repositories.auth_check),
+    "preupload": ("POST", rf"{_API}/preupload{_REVISION}", commits.preupload),
+    "commit": ("POST", rf"{_API}/commit{_REVISION}", commits.commit),
+    "commits": ("GET", rf"{_API}/commits{_REVISION}", refs.list_commits),
+    "refs": ("GET", rf"{_API}/refs", refs.list_refs),
+    "tag": ("POST", rf"{_API}/tag{_REVISION}", refs.create_tag),
+    "delete-tag": ("DELETE", rf"{_API}/tag{_REVISION}", refs.delete_tag),
+    "branch": ("POST", rf"{_API}/branch{_REVISION}", refs.create_branch),
+    "squash": ("POST", rf"{_API}/super-squash{_REVISION}", refs.squash),
+    "discussions": ("GET", rf"{_API}/discussions", pull_requests.list_all),
+    "discuss": ("POST", rf"{_API}/discussions", pull_requests.create),
+    "discussion": ("GET", rf"{_API}/discussions/(?P<number>\d+)", pull_requests.details),
+    "merge": ("POST", rf"{_API}/discussions/(?P<number>\d+)/merge", pull_requests.merge),
+    "tree": ("GET", rf"{_API}/tree{_REVISION}(?:/(?P<path>.*))?", trees.list_tree),
+    "paths-info": ("POST", rf"{_API}/paths-info{_REVISION}", trees.paths_info),
+    "xet-token": ("GET", rf"{_API}/xet-(?P<kind>read|write)-token{_REVISION}", xet.token),
+    "info": ("GET", rf"{_API}(?:/revision{_REVISION})?", repositories.info),
+    "lfs-batch": ("POST", rf"{_FILES}\.git/info/lfs/objects/batch", lfs.batch),
+    "lfs-put": ("PUT", r"/lfs/(?P<sha256>[0-9a-f]{64})", lfs.put),
+    "lfs-part": ("PUT", r"/lfs/(?P<sha256>[0-9a-f]{64})/(?P<number>\d+)", lfs.put_part),
+    "lfs-complete": ("POST", r"/lfs/(?P<sha256>[0-9a-f]{64})/complete", lfs.complete),
+    "lfs-verify": ("POST", r"/lfs/verify", lfs.verify),
+    "resolve": ("GET HEAD", rf"{_FILES}/resolve{_REVISION}/(?P<path>.+)", download.resolve),
+}
+
+
+def find_route(method: str, path: str) -> tuple[str, Act, dict[str, str | None]]:
+    """The route's name and function, and what its pattern caught."""
+    for name, (methods, pattern, act) in ROUTES.items():
+        found = re.fullmatch(pattern, path) if method in methods.split() else None
+        if found:
+            return name, act, found.groupdict()
+    return "nowhere", _nowhere, {}
+
+
+def _nowhere(server: "HubServer", request: Request) -> Reply:
+    raise RefusalError(404, f"no such route: {request.method} {request.path}")

@@ -1,0 +1,69 @@
+"""DermNet's layout is recognised by its class names, and what differs from Kaggle's set is said, class by class."""
+
+import csv
+
+from PIL import Image
+
+from builders.dermnet import CLASSES, N_FILES, compare_with_dermnet
+from builders.index import index_images
+from builders.schema import IndexRow, image_id_of
+
+
+def rows_of(counts: dict[tuple[str, str], int]) -> list[IndexRow]:
+    paths = [f"{split}/{label}/{number}.jpg" for (split, label), n in counts.items() for number in range(n)]
+    return [
+        IndexRow(image_id_of(path), "", path, *path.split("/")[:2], 0, 0, 0, "", "refused", "empty") for path in paths
+    ]
+
+
+def kaggle() -> dict[tuple[str, str], int]:
+    return {(split, label): CLASSES[label][at] for label in CLASSES for at, split in enumerate(("train", "test"))}
+
+
+def test_the_whole_set_is_as_known():
+    assert compare_with_dermnet(rows_of(kaggle())) == [
+        "DermNet: all 23 classes and 19,559 files of Kaggle's set, with its numbers per class"
+    ]
+
+
+def test_every_difference_is_one_line():
+    counts = kaggle()
+    counts["train", "Vasculitis Photos"] += 1
+    counts["train", "Eczema Photos"] -= 235
+    del counts["test", "Urticaria Hives"]
+    counts["validation", "Eczema Photos"] = 12
+    counts["train", "Moles of mine"] = 3
+    assert compare_with_dermnet(rows_of(counts)) == [
+        "DermNet: 23 of 23 classes, 19,287 files; Kaggle's set has 19,559",
+        "  train/Eczema Photos: 1,000 files, known are 1,235 (-235)",
+        "  validation/Eczema Photos: 12 files, known are 0 (+12)",
+        "  train/Moles of mine: 3 files, known are 0 (+3)",
+        "  test/Urticaria Hives: 0 files, known are 53 (-53)",
+        "  train/Vasculitis Photos: 417 files, known are 416 (+1)",
+    ]
+
+
+def test_a_tree_of_the_same_folder_names_is_recognised(tmp_path):
+    for number, label in enumerate(CLASSES):
+        for split in ("train", "test"):
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "a.png")
+    lines = compare_with_dermnet(index_images(tmp_path, n_workers=0))
+    assert lines[0] == "DermNet: 23 of 23 classes, 46 files; Kaggle's set has 19,559"
+    assert lines[1] == "  test/Acne and Rosacea Photos: 1 files, known are 312 (-311)"
+    assert len(lines) == 1 + 46
+
+
+def test_another_set_is_not_compared():
+    labels = list(CLASSES)[:11]
+    assert compare_with_dermnet(rows_of({("train", label): 2 for label in labels})) == []
+    assert compare_with_dermnet([]) == []
+    assert len(compare_with_dermnet(rows_of({("train", label): 2 for label in [*labels, "Vasculitis Photos"]}))) == 47
+
+
+def test_the_counts_are_those_of_the_published_index(shared_data):
+    with (shared_data / "dermnet_index" / "classes.csv").open(newline="") as file:
+        listed = {row["class"]: (int(row["train"]), int(row["test"])) for row in csv.DictReader(file)}
+    assert listed == CLASSES
+    assert N_FILES == 19_559
