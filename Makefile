@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint clean
+.PHONY: help install ray demo test test-all lint clean
 export PYTHON ?=
 BIN := .venv/bin
 
@@ -23,14 +23,19 @@ demo: install
 test: install
 	$(BIN)/python -m pytest
 
-test-all: install
+test-all: install ray
 	$(BIN)/python -m pytest -m "not gpu and not network"
 
-lint: install
+lint: install ray
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# Large, and wanted only by its runner's types and tests; where pip cannot get it for this Python those are left out.
+ray: install
+	@$(BIN)/python -c "import ray" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --editable '.[ray]' || echo "no ray for this Python"
 
 clean:
 	rm -rf .venv demo dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -65,7 +65,7 @@ def config(photos, out, **changes):
 
 
 def texts_of(out):
-    return {key: (row.status, row.description) for key, row in read_run(out).descriptions.items()}
+    return {key: (row.status, row.reason, row.description) for key, row in read_run(out).descriptions.items()}
 
 
 def rows_on_disk(out):
