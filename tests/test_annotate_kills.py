@@ -209,7 +209,7 @@ def test_decoders_are_killed_at_random_moments_and_no_engine_dies_of_it(photos, 
     # Where all processes that were given one image were killed, it waits for the next run.
     failed = [row for row in read_run(out).descriptions.values() if row.status == "failed"]
     assert {row.reason for row in failed} <= {"the process that decoded it died"}
-    assert len(failed) <= 1
+    assert len(failed) <= 2
     run(config(photos, out))
     check_that_it_is_as_calm(out, calm, n_failed=len(failed))
 
@@ -217,7 +217,7 @@ def test_decoders_are_killed_at_random_moments_and_no_engine_dies_of_it(photos, 
 def test_everything_is_killed_by_turns(photos, calm, tmp_path):
     chance, out = random.Random(20), tmp_path / "run"
     for turn in range(6):
-        started = Started(config(photos, out, data_parallel=1 + turn % 2, shard=None))
+        started = Started(config(photos, out, data_parallel=1 + turn % 2))
         for pids in (started.decoders, started.engines):
             time.sleep(chance.uniform(0.8, 1.5))  # not before it is ready: that would be the end of the run
             if pids == started.decoders or (out / "parts").exists():

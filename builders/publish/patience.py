@@ -14,6 +14,7 @@ import httpx2
 from huggingface_hub.errors import BadRequestError, GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import parse_ratelimit_headers
 
+from builders.check.fault import visible
 from builders.errors import UserError
 from builders.publish.remote import Repository
 
@@ -83,7 +84,7 @@ def _asked_wait_s(error: HfHubHTTPError) -> float | None:
         return float(stated)
     try:
         return max(0.0, (parsedate_to_datetime(stated) - datetime.now(UTC)).total_seconds())
-    except ValueError:
+    except (ValueError, TypeError):  # no date, or one without a time zone
         return None
 
 
@@ -133,4 +134,4 @@ def _http_in_words(error: HfHubHTTPError, repo: Repository, n_attempts: int, res
 
 def _told(error: HfHubHTTPError) -> str:
     """The Hub's own words, in one line."""
-    return " ".join((error.server_message or f"status {error.response.status_code}").split())
+    return visible(" ".join((error.server_message or f"status {error.response.status_code}").split()))

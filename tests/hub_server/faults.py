@@ -14,7 +14,8 @@ _PAGE = b"<html><body><h1>something is wrong</h1></body></html>"  # a proxy's pa
 class Fault:
     """`what` at the calls number `first` to `first + times - 1`, counted from 1, of a route, or of all if it is "*".
 
-    A callable is called before the route acts, and the route then acts as usual unless it raised a `RefusalError`.
+    A callable is called when the request has arrived and before the route acts, which then acts as usual unless a
+    `RefusalError` was raised.
     """
 
     route: str

@@ -42,12 +42,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
-        blocks = self._blocks()
         name, act, parts = find_route(self.command, path)
+        fault = self.server.struck(name)
+        blocks = self._blocks()
+        if fault is not None and callable(fault.what):
+            blocks = iter([b"".join(blocks)])  # it is called when the whole request has arrived
         headers = {key.lower(): value for key, value in self.headers.items()}
         query = parse_query(urlsplit(self.path).query)
         request = Request(self.command, self.server.url, path, query, headers, unquoted(parts), blocks)
-        fault = self.server.struck(name)
         reply = fault.reply() if fault is not None else None
         try:
             if fault is not None and callable(fault.what):
