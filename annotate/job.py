@@ -43,9 +43,8 @@ def run(
     Raises `UserError` for settings that differ from the run's, a folder in use, a missing model or engine.
     """
     progress, stop, shard = progress or Progress(is_silent=True), stop or Stop(), parse_shard(config.shard)
-    config = config.model_copy(
-        update={"images": pinned(config.images)}
-    )  # a Hub dataset at one commit, for all processes
+    # A Hub dataset at one commit, for all processes.
+    config = config.model_copy(update={"images": pinned(config.images)})
     with alone(config.out, shard):
         order, who, prompt = _order(config, progress)
         runner = load_runner(config.runner, order, _settings(config), progress.say, stop)

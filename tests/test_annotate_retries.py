@@ -221,3 +221,9 @@ def test_what_is_asked_for_again_has_findings_of_its_own(photos, keys, tmp_path)
     run(config(photos, tmp_path / "run", script, schema_name="derm"))
     row = by_key(tmp_path / "run")[keys[0]]
     assert (row.description, json.loads(row.findings), row.retries) == ("Better.", FINDINGS, 1)
+
+
+def test_findings_nested_without_end_are_not_accepted():
+    schema = load_schema("derm")
+    assert schema is not None
+    assert not schema.accepts("[" * 200_000)

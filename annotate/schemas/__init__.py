@@ -36,7 +36,7 @@ class Schema:
         """Whether `text` is JSON of this schema."""
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         return _fits(value, self.json_schema)
 
