@@ -6,17 +6,15 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing.connection import wait
-from typing import Generic, TypeVar
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
 
 NICENESS = 5  # an engine on the same cores goes first: it is what everybody waits for
-TRIES_ALONE = 2  # an item is given up when so many processes of its own died too: one may be killed from outside
-HOPELESS = 4  # so many items in a row, each killing all its processes, and none that worked: it is not the items
+TRIES = 3  # an item is given up when so many processes died on it: one may be killed from outside
+HOPELESS = 4  # so many items given up, and none that worked: it is not the items
 NO_WORKER = (
     "worker processes die as soon as they start. In a script of your own, put what it does under"
     " `if __name__ == '__main__':`, because each worker imports the script; or pass n_workers=0"
@@ -31,98 +29,129 @@ class WorkerDiedError(Exception):
 
 @dataclass(eq=False, slots=True)
 class Task(Generic[Item, Result]):
-    """One item under way in `Workers`; `future` is None where it is computed when its result is asked for."""
+    """One item under way in `Workers`; `n_deaths` counts the processes that died on it."""
 
     item: Item
-    future: "Future[Result] | None"
+    future: "Future[Result | WorkerDiedError]" = field(default_factory=lambda: Future())
+    n_deaths: int = 0
 
 
 class Workers(Generic[Item, Result]):
     """`n_workers` processes that compute `function(item)`; one thread may submit while another takes results.
 
-    A worker that dies fails nobody but its own item: what was under way is computed again, the item that was waited for
-    in a process of its own, and if these die too its result is a `WorkerDiedError`. With `n_workers` 0 everything
-    is computed in this process, when its result is asked for.
+    A worker that dies fails nobody but its own item: that one is tried in other processes, and if these die too its
+    result is a `WorkerDiedError`. With `n_workers` 0 everything is computed in this process, when its result is asked
+    for. Each process has a pipe of its own and one item at a time: of a `ProcessPoolExecutor`, which has one for all,
+    a process killed in the middle of a message keeps the others waiting for the rest of it, for ever.
     """
 
     def __init__(self, function: Callable[[Item], Result], n_workers: int) -> None:
         self._function = function
-        self._n_workers = n_workers
-        self._lock = threading.RLock()
-        self._open: deque[Task[Item, Result]] = deque()
-        self._n_done = self._n_died = 0
-        self._executor = _make_pool(n_workers) if n_workers else None
+        self._waiting: deque[Task[Item, Result]] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._n_done = self._n_given_up = 0
+        self._threads = [threading.Thread(target=self._keep_one, daemon=True) for _ in range(n_workers)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, item: Item) -> Task[Item, Result]:
         """Begin with `item`; never waits."""
-        with self._lock:
-            task: Task[Item, Result] = Task(item, None)
-            if self._executor is not None:
-                self._begin(task)
-                self._open.append(task)
-            return task
+        task: Task[Item, Result] = Task(item)
+        with self._changed:
+            if self._is_closed:
+                raise RuntimeError("these workers are closed")
+            self._waiting.append(task)
+            self._changed.notify()
+        return task
 
     def result(self, task: Task[Item, Result]) -> Result | WorkerDiedError:
         """What the function gave, waiting for it. Its exceptions are raised here."""
-        if task.future is None:
+        if not self._threads:
             return self._function(task.item)
-        while True:
-            future = task.future
-            try:
-                result = future.result()
-            except BrokenProcessPool:
-                with self._lock:
-                    if future is task.future:  # else it was submitted again meanwhile
-                        return self._again(task)
-            except BaseException:
-                self._forget(task)
-                raise
-            else:
-                self._forget(task)
-                self._n_done += 1
-                return result
+        return task.future.result()
 
     def close(self) -> None:
-        """End the processes; what was not begun is dropped."""
-        with self._lock:
-            if self._executor is not None:
-                self._executor.shutdown(wait=True, cancel_futures=True)
+        """End the processes; what was not finished is dropped."""
+        with self._changed:
+            self._is_closed = True
+            for task in self._waiting:
+                task.future.cancel()
+            self._waiting.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _forget(self, task: Task[Item, Result]) -> None:
-        with self._lock:
-            self._open.remove(task)
+    def _keep_one(self) -> None:
+        """Of one thread: give one process after the other item after item."""
+        worker: _Worker | None = None
+        while (task := self._next()) is not None:
+            worker = worker or _Worker(self._function)
+            value: Any
+            try:
+                is_result, value = worker.ask(task.item, lambda: self._is_closed)
+            except (EOFError, OSError):
+                worker.end()
+                worker = None
+                self._died(task)
+                continue
+            except Exception as error:  # the item cannot be pickled: its owner gets to know
+                is_result = False
+                value = error
+            if is_result:
+                self._n_done += 1
+                task.future.set_result(value)
+            else:
+                task.future.set_exception(value)
+        if worker is not None:
+            worker.end()
 
-    def _begin(self, task: Task[Item, Result]) -> None:
-        assert self._executor is not None
-        try:
-            task.future = self._executor.submit(self._function, task.item)
-        except BrokenProcessPool:
-            self._renew()
-            task.future = self._executor.submit(self._function, task.item)
+    def _next(self) -> Task[Item, Result] | None:
+        with self._changed:
+            while not self._waiting and not self._is_closed:
+                self._changed.wait()
+            return None if self._is_closed else self._waiting.popleft()
 
-    def _renew(self) -> None:
-        """A new pool, and everything under way in it; results that the broken one had finished are kept."""
-        assert self._executor is not None
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = _make_pool(self._n_workers)
-        for task in self._open:
-            if task.future is None or not task.future.done() or task.future.exception() is not None:
-                task.future = self._executor.submit(self._function, task.item)
+    def _died(self, task: Task[Item, Result]) -> None:
+        with self._changed:
+            task.n_deaths += 1
+            if self._is_closed:
+                task.future.cancel()
+            elif task.n_deaths < TRIES:
+                self._waiting.appendleft(task)
+                self._changed.notify()
+            else:
+                self._n_given_up += 1
+                if self._n_given_up >= HOPELESS and not self._n_done:
+                    task.future.set_exception(RuntimeError(NO_WORKER))
+                else:
+                    task.future.set_result(WorkerDiedError("the process that decoded it died"))
 
-    def _again(self, task: Task[Item, Result]) -> Result | WorkerDiedError:
-        """The result of one item in a process of its own, the others again in a new pool."""
-        self._open.remove(task)
-        result: Result | WorkerDiedError = WorkerDiedError("the process that decoded it died")
-        for _ in range(TRIES_ALONE):
-            with _make_pool(1) as executor, suppress(BrokenProcessPool):
-                result = executor.submit(self._function, task.item).result()
-                break
-        died = isinstance(result, WorkerDiedError)
-        self._n_done, self._n_died = self._n_done + (not died), self._n_died + died
-        if self._n_died == HOPELESS and not self._n_done:
-            raise RuntimeError(NO_WORKER) from None
-        self._renew()
-        return result
+
+class _Worker:
+    """One process that computes what it is asked, one item after the other, through a pipe that only it writes to."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        # spawn, not fork: the parent holds an engine's threads, and a fork would copy their locks.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, its_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(function, its_end), daemon=True)
+        self._process.start()
+        its_end.close()  # else the end of the process would not be seen here
+
+    def ask(self, item: Any, is_over: Callable[[], bool]) -> tuple[bool, Any]:
+        """Whether the function gave a result, and it or its exception. `EOFError` or `OSError` if the process ends."""
+        self._pipe.send(item)
+        while not self._pipe.poll(0.5):
+            if is_over():
+                raise EOFError
+        return self._pipe.recv()
+
+    def end(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+        self._process.close()
 
 
 def ordered_map(
@@ -143,10 +172,24 @@ def ordered_map(
         workers.close()
 
 
-def _make_pool(n_workers: int) -> ProcessPoolExecutor:
-    # spawn, not fork: the parent holds an engine's threads, and a fork would copy their locks.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_live_and_die_with_the_parent)
+def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
+    """The life of a worker process."""
+    _live_and_die_with_the_parent()
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = (True, function(item))
+        except Exception as error:  # raised again in the parent, where the result is asked for
+            answer = (False, error)
+        try:
+            pipe.send(answer)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except Exception as error:  # it cannot be pickled
+            pipe.send((False, RuntimeError(f"cannot be sent to the parent: {error!r} ({answer[1]!r})")))
 
 
 def _live_and_die_with_the_parent() -> None:

@@ -1,15 +1,18 @@
 """ordered_map: in order, bounded, and a worker that dies costs one item."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from pickle import PicklingError
 
 import pytest
 
-from builders.workers import WorkerDiedError, ordered_map
+from builders.workers import WorkerDiedError, Workers, ordered_map
 
 
 def square(number: int) -> int:
@@ -56,6 +59,61 @@ def test_a_dying_worker_costs_its_own_item_only():
 def test_workers_that_never_live_end_with_a_reason():
     with pytest.raises(RuntimeError, match="worker processes die as soon as they start"):
         list(ordered_map(die, range(100), 2, ahead=4))
+
+
+def two_megabytes(number: int) -> bytes:
+    return bytes([number % 256]) * (2 << 20)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_from_outside_at_random_moments_cost_nothing(seed):
+    """Results are large, so that many a kill comes in the middle of a message."""
+    rng, is_over = random.Random(seed), threading.Event()
+    n_killed = 0
+
+    def kill_now_and_then():
+        nonlocal n_killed
+        while not is_over.wait(rng.uniform(0.05, 0.3)):
+            workers = [pid for pid in processes() if parent_of(pid) == os.getpid() and is_spawned(pid)]
+            if workers and n_killed < 6:
+                os.kill(rng.choice(workers), signal.SIGKILL)
+                n_killed += 1
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    n_lost = 0
+    for number, result in enumerate(ordered_map(two_megabytes, range(400), 2, ahead=8)):
+        time.sleep(0.002)
+        if isinstance(result, WorkerDiedError):
+            n_lost += 1  # three kills hit the same item: possible, if unlikely
+        else:
+            assert result == two_megabytes(number)
+    is_over.set()
+    killer.join()
+    assert n_killed
+    assert n_lost <= n_killed // 3
+
+
+def unpicklable(number: int) -> object:
+    return (lambda: number) if number == 1 else number
+
+
+def test_a_result_that_cannot_be_sent_is_an_error_and_not_a_hang():
+    results = ordered_map(unpicklable, range(3), 2, ahead=4)
+    assert next(results) == 0
+    with pytest.raises(RuntimeError, match="cannot be sent to the parent"):
+        next(results)
+
+
+def test_an_item_that_cannot_be_sent_is_an_error_and_not_a_hang():
+    workers = Workers(square, 1)
+    good, bad = workers.submit(3), workers.submit(lambda: 0)
+    assert workers.result(good) == 9
+    with pytest.raises((AttributeError, PicklingError)):
+        workers.result(bad)
+    assert workers.result(workers.submit(4)) == 16
+    workers.close()
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
@@ -132,3 +190,11 @@ def parent_of(pid):
 
 def is_alive(pid):
     return state_and_parent(pid)[0] not in "XZ"
+
+
+def is_spawned(pid):
+    """Whether this is a worker, and not the resource tracker, another child of ours."""
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
