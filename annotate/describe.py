@@ -87,8 +87,12 @@ def answers_of(
     asks: dict[str, Ask],
     on_ready: Callable[[EngineFacts], None],
     check: Callable[[list[Answer], EngineFacts], None] | None,
+    on_checked: Callable[[EngineFacts], None],
 ) -> Iterator[Answer]:
-    """One answer per ask. The first `N_FIRST` wait for each other and for `check`, which may raise."""
+    """One answer per ask. The first `N_FIRST` wait for each other and for `check`, which may raise.
+
+    `on_ready` hears of the first engine that is ready; `on_checked` is called once, before the first answer is given.
+    """
     waiting: list[Answer] = []
     facts: EngineFacts | None = None
     is_checked = False
@@ -99,12 +103,16 @@ def answers_of(
             facts = said
             on_ready(facts)
         if facts and (is_checked or len(waiting) >= min(N_FIRST, len(asks))):
-            if check and waiting and not is_checked:
-                check(waiting[:N_FIRST], facts)
-            is_checked = True
+            if not is_checked:
+                if check and waiting:
+                    check(waiting[:N_FIRST], facts)
+                on_checked(facts)
+                is_checked = True
             yield from waiting
             waiting = []
-    if facts:
+    if facts:  # asked to stop before there were `N_FIRST`
+        if not is_checked:
+            on_checked(facts)
         yield from waiting
 
 

@@ -15,12 +15,12 @@ from annotate.parts import PartWriter
 from annotate.progress import Progress
 from annotate.prompts import Prompt, load_prompt
 from annotate.provenance import check_same_run, identity, new_run
-from annotate.rows import refused_rows
+from annotate.rows import refused_rows, seen_of
 from annotate.run_lock import alone, in_turn
 from annotate.runners import Order, Runner, Settings, Stop, load_runner
 from annotate.runners.devices import visible_gpus
 from annotate.schemas import load_schema
-from annotate.seen import Retry, Seen, read_seen, texts_of
+from annotate.seen import Retry, Seen, inherited_rows, read_seen, texts_of
 from annotate.sessions import SessionLog, read_sessions
 from annotate.shard import Shard, parse_shard
 from annotate.summary import AnnotateSummary, summarise
@@ -60,6 +60,8 @@ def run(
         with in_turn(config.out, "index"):
             index = index_of(config, seen, progress)
         describer = _describer(config, order, prompt, index, seen, shard)
+        inherited = inherited_rows(config.out, describer.groups, seen)
+        seen.update((row.image_id, seen_of(row)) for row in inherited)
         n_to_do = len(describer.to_ask())
         n_images = len(group_by_bytes(index))
         share = f" in {shard}" if shard else ""
@@ -67,6 +69,7 @@ def run(
         summary_json.unlink(missing_ok=True)  # written last: while it is absent, the run is unfinished
 
         with PartWriter(config.out, config.part_rows, config.part_seconds, shard) as writer:
+            writer.add(inherited)
             writer.add(refused_rows([row for row in index if shard is None or shard.has(row.image_sha256)], seen))
             if n_to_do or not run_json.exists():
                 log = SessionLog(config.out, shard, config.data_parallel, _n_gpus(config), n_to_do)
@@ -106,13 +109,16 @@ def _describe(
         nonlocal engine_id
         if not engine_id:
             log.engine_is_ready()
-            _write_run_json(config, facts, *provenance)
         engine_id = facts.engine_id
+
+    def on_checked(facts: EngineFacts) -> None:
+        if is_first:  # not before the first look: settings that it found wanting can be mended on the same folder
+            _write_run_json(config, facts, *provenance)
 
     what, is_first = "describing", True
     runner.stop.is_streaming = True
     while ((asks := describer.to_ask()) or is_first) and not runner.stop.is_requested:
-        answers = answers_of(runner, asks, on_ready, check)
+        answers = answers_of(runner, asks, on_ready, check, on_checked)
         for answer in progress.track(answers, total=len(asks), what=what):
             writer.add(describer.rows(answer, asks[answer.key], engine_id))
             log.count(answer, asks[answer.key].retry > 0, runner.report)

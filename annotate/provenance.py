@@ -1,4 +1,4 @@
-"""What a run is: the fingerprint of everything that changes its text, and run.json, written before the first answer."""
+"""What a run is: the fingerprint of everything that changes its text, and run.json, written before the first row."""
 
 import hashlib
 import json

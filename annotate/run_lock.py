@@ -28,9 +28,27 @@ def alone(run_folder: Path, shard: Shard | None) -> Generator[None]:
         if shard is None:
             yield
             return
-        with _open(run_folder / f".lock-{shard.name}") as part:
+        with _open(run_folder / f".lock-{shard.name}") as part, _open(_lock_of(run_folder, shard.n_shards)) as number:
             _lock(part, fcntl.LOCK_EX, run_folder, name)
+            with in_turn(run_folder, "number"):
+                _refuse_beside_another_number(run_folder, shard)
+                fcntl.flock(number, fcntl.LOCK_SH)
             yield
+
+
+def _lock_of(run_folder: Path, n_shards: int) -> Path:
+    return run_folder / f".lock-of-{n_shards}"
+
+
+def _refuse_beside_another_number(run_folder: Path, shard: Shard) -> None:
+    """Shares of 2 and of 3 overlap: at the same time, images would be described twice."""
+    for lock in run_folder.glob(".lock-of-*"):
+        if lock != _lock_of(run_folder, shard.n_shards) and _is_locked(lock, fcntl.LOCK_EX):
+            other = lock.name.removeprefix(".lock-of-")
+            raise UserError(
+                f"{run_folder} is in use by shards of {other}, and {shard} is one of {shard.n_shards}",
+                f"wait for them, then any number will do; or beside them: --shard I/{other}",
+            )
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a run folder holds already, without its texts: what is done, what failed, what may be asked again."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from annotate.asks import Ask
 from builders.errors import UserError
-from builders.run_folder import part_files, rank, read_part
+from builders.run_folder import better, one_per_image, part_files, read_part
 from builders.schema import Description, IndexRow
 
 COLUMNS = ["image_id", "image_sha256", "status", "reason", "attempt", "retries", "flags", "described_at"]
@@ -43,7 +43,10 @@ class Retry:
 
 def read_seen(run: Path) -> dict[str, Seen]:
     """The rows of a run folder's finished parts by `image_id`; of several for one image, the one that counts."""
-    best: dict[str, Seen] = {}
+    return one_per_image(_rows(run))
+
+
+def _rows(run: Path) -> Iterator[Seen]:
     for part in part_files(run):
         try:
             columns = pq.read_table(part, columns=COLUMNS).to_pydict()
@@ -52,11 +55,7 @@ def read_seen(run: Path) -> dict[str, Seen]:
         for values in zip(*(columns[name] for name in COLUMNS), strict=True):
             fields: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
             fields["flags"] = tuple(fields["flags"])
-            row = Seen(**fields)
-            known = best.get(row.image_id)
-            if known is None or rank(row) > rank(known):
-                best[row.image_id] = row
-    return best
+            yield Seen(**fields)
 
 
 def asks_of(groups: dict[str, list[IndexRow]], seen: dict[str, Seen], retry: Retry) -> dict[str, Ask]:
@@ -64,7 +63,7 @@ def asks_of(groups: dict[str, list[IndexRow]], seen: dict[str, Seen], retry: Ret
     asks: dict[str, Ask] = {}
     for key, rows in groups.items():
         known = [seen.get(row.image_id) for row in rows]
-        answered = [row for row in known if row and row.status == "ok" and row.image_sha256 == key]
+        answered = [row for row in known if row and _has_answer(row, key)]
         if len(answered) < len(rows):
             asks[key] = Ask(key, rows[0].path)
         elif retry.wants(answered[0].flags, answered[0].retries):
@@ -79,7 +78,31 @@ def texts_of(run: Path, keys: set[str]) -> dict[str, Description]:
     best: dict[str, Description] = {}
     for part in part_files(run):
         for row in read_part(part):
-            known = best.get(row.image_sha256)
-            if row.image_sha256 in keys and (known is None or rank(row) > rank(known)):
-                best[row.image_sha256] = row
+            if row.image_sha256 in keys:
+                best[row.image_sha256] = better(row, best.get(row.image_sha256))
     return best
+
+
+def inherited_rows(run: Path, groups: dict[str, list[IndexRow]], seen: dict[str, Seen]) -> list[Description]:
+    """Rows for files without an answer whose bytes have one under another name: nothing is described twice.
+
+    The text, its flags and its count of retries are the same; the other file need not be there any more.
+    """
+    answered = {row.image_sha256 for row in seen.values() if row.status == "ok"}
+    new: dict[str, list[IndexRow]] = {}
+    for key in answered & groups.keys():
+        lacking = [row for row in groups[key] if not _has_answer(seen.get(row.image_id), key)]
+        if lacking:
+            new[key] = lacking
+    texts = texts_of(run, set(new))
+    return [
+        replace(
+            texts[key], image_id=row.image_id, attempt=1 + seen[row.image_id].attempt if row.image_id in seen else 1
+        )
+        for key, rows in new.items()
+        for row in rows
+    ]
+
+
+def _has_answer(row: Seen | None, key: str) -> bool:
+    return row is not None and row.status == "ok" and row.image_sha256 == key

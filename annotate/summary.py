@@ -9,7 +9,7 @@ from annotate.sessions import Session
 from annotate.shard import Shard
 from builders.schema import IndexRow
 
-CHANGED = "the file has changed since it was described, and its new bytes could not be"
+CHANGED = "the file has changed since it was described, and its new bytes wait for another shard"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow.parquet as pq
 
@@ -69,21 +69,18 @@ def read_part(part: Path) -> list[Description]:
     return descriptions(table)
 
 
-def one_per_image(rows: Iterable[Description]) -> dict[str, Description]:
-    """One description per `image_id`: computing is at-least-once, reading is exactly-once.
-
-    Where a row was asked again, an answer beats a failure, and a later row beats an earlier one.
-    """
-    best: dict[str, Description] = {}
-    for row in rows:
-        known = best.get(row.image_id)
-        if known is None or rank(row) > rank(known):
-            best[row.image_id] = row
-    return best
-
-
 class Ranked(Protocol):
     """What decides which of several rows of one image counts."""
+
+    @property
+    def image_id(self) -> str:
+        """Of the file."""
+        ...
+
+    @property
+    def image_sha256(self) -> str:
+        """Of its bytes when it was asked about."""
+        ...
 
     @property
     def status(self) -> str:
@@ -101,6 +98,32 @@ class Ranked(Protocol):
         ...
 
 
-def rank(row: Ranked) -> tuple[bool, int, str]:
-    """The greatest of several rows of one image counts: an answer before a failure, a later one before an earlier."""
-    return (row.status != "failed", row.attempt, row.described_at)
+Row = TypeVar("Row", bound=Ranked)
+
+
+def one_per_image(rows: Iterable[Row]) -> dict[str, Row]:
+    """The one row per `image_id` that counts: computing is at-least-once, reading is exactly-once.
+
+    Only rows of the bytes that were asked about last count, so that no text stands for a photograph that it was not
+    written about; of those an answer beats a failure, and a later row beats an earlier one.
+    """
+    last: dict[str, Row] = {}
+    best: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        known = last.get(row.image_id)
+        if known is None or _age(row) > _age(known):
+            last[row.image_id] = row
+        key = (row.image_id, row.image_sha256)
+        best[key] = better(row, best.get(key))
+    return {image_id: best[image_id, row.image_sha256] for image_id, row in last.items()}
+
+
+def better(row: Row, known: Row | None) -> Row:
+    """Of two rows of the same bytes the one that counts: an answer before a failure, a later one before an earlier."""
+    if known is None or (row.status != "failed", *_age(row)) > (known.status != "failed", *_age(known)):
+        return row
+    return known
+
+
+def _age(row: Ranked) -> tuple[int, str]:
+    return row.attempt, row.described_at

@@ -158,6 +158,33 @@ def test_an_image_that_changes_under_the_run_fails_alone_and_recovers(photos, tm
     assert run(config(photos, tmp_path / "run")).n_ok == 12
 
 
+def test_no_old_text_stands_for_new_bytes_that_nobody_described(photos, tmp_path):
+    run(config(photos, tmp_path / "run", {}))
+    other = np.random.default_rng(99).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(other).save(photos / "train/papule/1.jpg")
+    script = {sha_of(photos, "/1.jpg"): {"error": "no luck"}}
+    assert run(config(photos, tmp_path / "run", script)).n_failed == 1
+    row = next(row for row in read_run(tmp_path / "run").descriptions.values() if row.status == "failed")
+    assert (row.image_sha256, row.description, row.attempt) == (sha_of(photos, "/1.jpg"), "", 2)
+
+
+def test_a_new_name_for_known_bytes_gets_their_text_without_being_asked(photos, tmp_path):
+    key = sha_of(photos, "/3.jpg")
+    script = {key: {"text": "I cannot help with this.", "finish_reason": "stop"}}
+    run(config(photos, tmp_path / "run", script))
+    before = next(row for row in read_run(tmp_path / "run").descriptions.values() if row.image_sha256 == key)
+    assert before.retries == 2
+
+    shutil.copy(photos / "train/papule/3.jpg", photos / "train/papule/copy.jpg")
+    (photos / "train/papule/5.jpg").rename(photos / "train/papule/renamed.jpg")
+    summary = run(config(photos, tmp_path / "run", {"": {"kill": True}}))  # an engine that dies if it is asked anything
+    assert (summary.n_ok, summary.n_described) == (13, 0)
+    rows = [row for row in read_run(tmp_path / "run").descriptions.values() if row.image_sha256 == key]
+    assert [(row.description, row.retries, row.flags) for row in rows] == 2 * [
+        (before.description, before.retries, before.flags)
+    ]
+
+
 def test_flags_name_what_is_suspicious_and_cut_nothing(photos, tmp_path):
     empty, cut = sha_of(photos, "papule/1.jpg"), sha_of(photos, "papule/3.jpg")
     script = {empty: {"text": " \n"}, cut: {"text": "A lesion of", "finish_reason": "length"}}

@@ -153,6 +153,16 @@ def test_another_shard_may_work_beside_one(photos, tmp_path):
         assert run(config(photos, tmp_path / "run", shard="1/3")).n_failed == 0
 
 
+def test_another_number_of_shards_at_the_same_time_is_refused(photos, tmp_path):
+    with alone(tmp_path / "run", parse_shard("0/3")), pytest.raises(UserError) as caught:
+        run(config(photos, tmp_path / "run", shard="1/2"))
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'} is in use by shards of 3, and shard 1/2 is one of 2\n"
+        "  fix: wait for them, then any number will do; or beside them: --shard I/3"
+    )
+    run(config(photos, tmp_path / "run", shard="1/2"))  # afterwards any number will do
+
+
 @pytest.mark.parametrize("text", ["", "3", "3/3", "4/3", "-1/3", "0/0", "a/b", "1/2/3", " 0/3", "0/3\n", "0.5/3"])
 def test_a_shard_that_cannot_be_is_refused(photos, tmp_path, text):
     with pytest.raises(UserError) as caught:
@@ -193,7 +203,7 @@ def test_whoever_comes_first_removes_half_written_files(photos, tmp_path):
     for leftover in leftovers:
         leftover.parent.mkdir(exist_ok=True)
         leftover.write_bytes(b"PAR1")
-    with alone(out, Shard(3, 7)):  # beside others nobody knows whose they are
+    with alone(out, Shard(1, 2)):  # beside others nobody knows whose they are
         run(config(photos, out, shard="0/2"))
         (out / ".run.json.99.part").touch()
         run(config(photos, out, shard="0/2"))
