@@ -137,22 +137,3 @@ def _pack(
                 on_image()
             start += len(window)
     packed.flush()
-
-
-def augment(pixels: PackedPixels, seed: int, epoch: int, rows: npt.NDArray[np.int64]) -> PackedPixels:
-    """Each image of a batch flipped at random and shifted by up to an eighth, its border repeated where it left.
-
-    A function of (seed, epoch, row) alone, so an order of batches or a restart changes nothing. The description is
-    left as it is: "left" and "right" in it may then be wrong, which a flip cannot know.
-    """
-    height_px, width_px = pixels.shape[1:3]
-    augmented = np.empty_like(pixels)
-    for i, row in enumerate(rows):
-        rng = np.random.default_rng([seed, epoch, int(row)])
-        image = pixels[i, :, ::-1] if rng.random() < 0.5 else pixels[i]
-        down_px = int(rng.integers(-(height_px // 8), height_px // 8 + 1))
-        right_px = int(rng.integers(-(width_px // 8), width_px // 8 + 1))
-        from_rows = np.clip(np.arange(height_px) - down_px, 0, height_px - 1)
-        from_columns = np.clip(np.arange(width_px) - right_px, 0, width_px - 1)
-        augmented[i] = image[from_rows[:, None], from_columns]
-    return augmented
