@@ -43,6 +43,21 @@ PROCESSORS = {
         "resample": 3,
         **IMAGENET,
     },
+    "ConvNeXt below 384": {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 56},
+        "crop_pct": 0.875,
+        "resample": 3,
+        **IMAGENET,
+    },
+    "ConvNeXt of 2022": {"feature_extractor_type": "ConvNextFeatureExtractor", "size": 56, "resample": 3, **IMAGENET},
+    "ConvNeXt from 384": {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 384},
+        "resample": 3,
+        **IMAGENET,
+    },
+    "SigLIP 2": {"image_processor_type": "SiglipImageProcessor", "size": SQUARE, "resample": 2, **HALF},
     "SigLIP": {"image_processor_type": "SiglipImageProcessor", "size": SQUARE, "resample": 3, **HALF},
     "crop larger than image": {
         "image_processor_type": "BitImageProcessor",

@@ -84,7 +84,7 @@ def test_more_blocks_than_there_are_is_a_clear_error():
 
 
 def test_frozen_backbones_and_a_part_to_train_contradict_each_other():
-    with pytest.raises(UserError, match="--frozen trains no backbone, and --lora says what to train of one"):
+    with pytest.raises(UserError, match="--frozen trains no backbone, and --lora says how to train one"):
         config(is_frozen=True, lora=4)
 
 

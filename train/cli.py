@@ -73,7 +73,9 @@ def train(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after N epochs without a better macro-F1 on validation.")
     ] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile: minutes to start, faster steps.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the backbones: minutes to start, faster steps.")
+    ] = False,
     image_layers: Annotated[
         int | None, typer.Option(min=0, help="Train only the last N blocks of the image backbone; 0 for none.")
     ] = None,

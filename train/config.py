@@ -87,10 +87,15 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _frozen_means_frozen(self) -> Self:
-        options = {"--image-layers": self.image_layers, "--text-layers": self.text_layers, "--lora": self.lora}
+        options = {
+            "--image-layers": self.image_layers,
+            "--text-layers": self.text_layers,
+            "--lora": self.lora,
+            "--compile": self.is_compiled or None,
+        }
         given = [option for option, value in options.items() if value is not None]
         if self.is_frozen and given:
-            raise UserError(f"--frozen trains no backbone, and {given[0]} says what to train of one", "leave one out")
+            raise UserError(f"--frozen trains no backbone, and {given[0]} says how to train one", "leave one out")
         return self
 
     @property

@@ -56,7 +56,7 @@ class LiveInputs:
         """The features of `rows`; with `order`, which is (seed, epoch), of augmented pixels."""
         pixels = token_ids = mask = None
         if model.image is not None and self.pixels is not None:
-            pixels = self._pixels(rows)
+            pixels = self.pixels_of(rows)
             if order is not None and self.is_augmented:
                 pixels = augment(pixels, rows, *order)
         if model.text is not None and self.texts is not None and self.lengths is not None:
@@ -65,7 +65,8 @@ class LiveInputs:
             mask = self._moved(self.texts.mask[rows, :length])
         return model.encode(pixels, token_ids, mask, len(rows))
 
-    def _pixels(self, rows: Rows) -> Tensor:
+    def pixels_of(self, rows: Rows) -> Tensor:
+        """(len(rows), height, width, 3) pixels on the device, as they were packed."""
         if isinstance(self.pixels, Tensor):
             return self.pixels[torch.from_numpy(rows).to(self.pixels.device, non_blocking=True)]
         assert self.pixels is not None

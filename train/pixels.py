@@ -61,6 +61,9 @@ def _parse(values: dict[str, Any], path: Path) -> PixelConfig:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if mean is None or std is None or values.get("size") is None:
         raise UserError(f"{path} lacks 'size', 'image_mean' or 'image_std'", "write them into the file")
+    kind: str = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
+    if kind.startswith("ConvNext"):
+        values = _convnext(values)
     is_cropped = bool(values.get("do_center_crop", False))
     size: Any = values["size"]
     if isinstance(size, int):  # files of 2022 and before
@@ -87,6 +90,18 @@ def _parse(values: dict[str, Any], path: Path) -> PixelConfig:
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
     )
+
+
+def _convnext(values: dict[str, Any]) -> dict[str, Any]:
+    """ConvNeXt's own way to state a size in everybody's: below 384 px the edge is cropped from a larger resize."""
+    size: Any = values["size"]
+    edge_px: int = size if isinstance(size, int) else size["shortest_edge"]
+    square = {"height": edge_px, "width": edge_px}
+    stated = {"resample": Image.Resampling.BICUBIC, **values}
+    if edge_px >= 384:
+        return {**stated, "size": square, "do_center_crop": False}
+    resize_px = int(edge_px / values.get("crop_pct", 224 / 256))
+    return {**stated, "size": {"shortest_edge": resize_px}, "do_center_crop": True, "crop_size": square}
 
 
 def resize_and_crop(image: Image.Image, config: PixelConfig) -> PackedPixels:

@@ -82,10 +82,10 @@ def merge_adapters(model: FusionModel) -> None:
 
 
 def compile_trained(model: FusionModel) -> None:
-    """Compile what runs in every step; names of weights stay the same."""
-    for module in (model.image, model.text, model.fusion):
-        if module is not None and any(p.requires_grad for p in module.parameters()):
-            module.compile()
+    """Compile the backbones that are trained, whose steps cost nearly all; names of weights stay the same."""
+    for backbone in (model.image, model.text):
+        if backbone is not None and any(p.requires_grad for p in backbone.parameters()):
+            backbone.compile()
 
 
 def set_training(model: nn.Module, inherited: bool = True) -> None:
