@@ -296,6 +296,31 @@ def bench_scale(
     typer.echo(as_markdown(measure(out, tuple(images or SIZES), _command())), nl=False)
 
 
+@bench.command("train")
+def bench_train(
+    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    shape: Annotated[
+        str | None, typer.Option(help="small, or base: ViT-B/16 and BERT-base, the default on a GPU.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Of each loop in a round.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="In which the loops take turns.")] = 7,
+    accuracy_seeds: Annotated[int, typer.Option(min=0, help="Trainings to compare test accuracy on.")] = 3,
+    accuracy_epochs: Annotated[int, typer.Option(min=1, help="Of each of them.")] = 8,
+) -> None:
+    """Compare the training loop with a bare loop and the transformers Trainer, and attention pooling with one modality.
+
+    Example: vl-dermnet bench train --out results/train
+    """
+    from annotate.provenance import machine, utc_now
+    from train.bench.job import BenchConfig, default_shape
+    from train.bench.job import bench_train as measure
+    from train.bench.report import as_markdown
+
+    config = BenchConfig(out, shape or default_shape(), batch_size, steps, rounds, accuracy_seeds, accuracy_epochs)
+    typer.echo(as_markdown(measure(config, _command(), machine(), utc_now())), nl=False)
+
+
 @app.command()
 def build(
     images: Annotated[Path, typer.Argument(help="The images that were described: the same folder or .zip.")],

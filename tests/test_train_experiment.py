@@ -277,3 +277,57 @@ def test_an_upside_down_photograph_is_turned_before_it_is_judged(config, tmp_pat
 def test_a_device_that_is_not_there_is_a_clear_error(config):
     with pytest.raises(UserError, match="unknown device 'tpu'; choose one of: auto, cpu"):
         run(config(device="tpu"))
+
+
+def test_a_run_that_was_interrupted_goes_on_from_its_checkpoint_and_leaves_none(config, monkeypatch):
+    settings = config(is_frozen=False, models=("concat",))
+    whole = run(config(is_frozen=False, models=("concat",), out=settings.out.parent / "whole"))
+    stop_after(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings)
+    checkpoint = settings.out / "checkpoints" / "concat-official-0" / "checkpoint.safetensors"
+    assert checkpoint.is_file()
+    with pytest.raises(UserError, match="holds an experiment with another lr: there"):
+        run(config(is_frozen=False, models=("concat",), lr=0.5))
+    monkeypatch.undo()
+    run(settings)
+    name = "concat-official-0"
+    assert predictions(settings, name).equals(pq.read_table(whole.folder / "predictions" / f"{name}.parquet"))
+    assert not checkpoint.parent.exists()
+
+
+def stop_after(n_epochs, monkeypatch):
+    """Ctrl-C in the middle of training, as a terminal sends it."""
+    from rich.progress import Progress
+
+    advance = Progress.advance
+
+    def interrupted(self, task, n):
+        nonlocal n_epochs
+        advance(self, task, n)
+        is_training = any(each.description == "train" for each in self.tasks)
+        n_epochs -= is_training
+        if is_training and not n_epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "advance", interrupted)
+
+
+def test_adapters_are_part_of_the_saved_weights(config, backbones):
+    """A folder made with --lora is as any other: plain checkpoints, which answer as in the experiment."""
+    settings = config(is_frozen=False, lora=2, image_lr=0.05, text_lr=0.05, patience=1)
+    run(settings)
+    folder = settings.out / "models" / "attention_pooling-official-0"
+    model, _ = load_fusion_model(folder)
+    from transformers import ViTModel
+
+    before = ViTModel.from_pretrained(backbones / "vit").state_dict()
+    after = model.image.model.state_dict()
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["layers.0.mlp.fc1.weight"], after["layers.0.mlp.fc1.weight"])
+    assert not list(folder.rglob("adapter*"))
+
+
+def test_an_unknown_remedy_for_imbalance_is_told_before_anything_is_loaded(config):
+    with pytest.raises(UserError, match="unknown imbalance 'focal'; choose one of: balanced_sampler"):
+        run(config(imbalance="focal", dataset="/nowhere"))

@@ -11,7 +11,7 @@ from PIL import Image
 from builders.errors import UserError
 from builders.torch_repair import repair
 from train.backbones import BackboneConfig, ImageBackbone
-from train.pixels import PixelConfig, augment, pack_pixels, read_pixel_config, resize_and_crop
+from train.pixels import PixelConfig, pack_pixels, read_pixel_config, resize_and_crop
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
@@ -43,6 +43,21 @@ PROCESSORS = {
         "resample": 3,
         **IMAGENET,
     },
+    "ConvNeXt below 384": {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 56},
+        "crop_pct": 0.875,
+        "resample": 3,
+        **IMAGENET,
+    },
+    "ConvNeXt of 2022": {"feature_extractor_type": "ConvNextFeatureExtractor", "size": 56, "resample": 3, **IMAGENET},
+    "ConvNeXt from 384": {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 384},
+        "resample": 3,
+        **IMAGENET,
+    },
+    "SigLIP 2": {"image_processor_type": "SiglipImageProcessor", "size": SQUARE, "resample": 2, **HALF},
     "SigLIP": {"image_processor_type": "SiglipImageProcessor", "size": SQUARE, "resample": 3, **HALF},
     "crop larger than image": {
         "image_processor_type": "BitImageProcessor",
@@ -157,14 +172,3 @@ def test_a_broken_image_names_its_row_and_leaves_no_file(tmp_path):
     with pytest.raises(UserError, match="the image of row 1 cannot be decoded: not an image"):
         pack_pixels(lambda row: jpeg(photograph(9, 9)) if row == 0 else b"no photograph", 2, CONFIG, path, lambda: None)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_augmentation_is_a_function_of_seed_epoch_and_row_alone():
-    pixels = np.stack([np.array(photograph(16, 16, seed)) for seed in range(4)])
-    rows = np.array([10, 11, 12, 13])
-    together = augment(pixels, 3, 5, rows)
-    backwards = augment(pixels[::-1], 3, 5, rows[::-1])[::-1]
-    assert np.array_equal(together, backwards)
-    assert not np.array_equal(together, augment(pixels, 3, 6, rows))
-    assert not np.array_equal(together, augment(pixels, 4, 5, rows))
-    assert {tuple(p) for p in together[0].reshape(-1, 3)} <= {tuple(p) for p in pixels[0].reshape(-1, 3)}

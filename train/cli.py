@@ -45,7 +45,9 @@ def train(
     set_name: Annotated[str | None, typer.Option("--set", help="Description set; the primary one by default.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the dataset.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="By default 60 with --frozen, else 10.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images per step, in how many parts or processes it may be computed.")
+    ] = 32,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the fusion.")] = 1e-3,
     image_lr: Annotated[float, typer.Option(help="Peak learning rate of the image backbone.")] = 5e-5,
     text_lr: Annotated[float, typer.Option(help="Peak learning rate of the text backbone.")] = 2e-5,
@@ -53,13 +55,45 @@ def train(
     max_text_tokens: Annotated[int, typer.Option(min=1, help="Longer descriptions are cut, and counted.")] = 256,
     augment: Annotated[bool, typer.Option(help="Flip and shift images when fine-tuning.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision, on CUDA only.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision (autocast).")] = False,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Compute a batch in N parts to save memory; doubled by itself where it must be.")
+    ] = 1,
+    checkpoint_every: Annotated[
+        float, typer.Option(min=0, help="Seconds; also after each epoch of fine-tuning. A killed run goes on there.")
+    ] = 300.0,
+    ema: Annotated[float, typer.Option(min=0, max=0.9999999, help="Decay of averaged weights; 0 for none.")] = 0.0,
+    imbalance: Annotated[
+        str,
+        typer.Option(help="none, class_weights, effective_number, logit_adjustment or balanced_sampler."),
+    ] = "none",
+    modality_dropout: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of training rows that lose their text or their image.")
+    ] = 0.0,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after N epochs without a better macro-F1 on validation.")
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the backbones: minutes to start, faster steps.")
+    ] = False,
+    image_layers: Annotated[
+        int | None, typer.Option(min=0, help="Train only the last N blocks of the image backbone; 0 for none.")
+    ] = None,
+    text_layers: Annotated[int | None, typer.Option(min=0, help="The same of the text backbone.")] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Train adapters of this rank on the blocks, not the blocks; --image-lr 5e-4 suits them better."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Train fusion classifiers on DATASET: models × protocols × seeds, each tested once.
 
     Writes predictions, models and results.json to OUT and prints the table. An interrupted experiment goes on where
     it stopped when the same command is given again.
+
+    Several GPUs: torchrun --nproc-per-node 2 -m annotate train DATASET --out EXP (each batch is shared out).
 
     Example: vl-dermnet train dataset --out exp --model all --seeds 5 --frozen
     """
@@ -96,6 +130,16 @@ def train(
                 "is_augmented": augment,
                 "device": device,
                 "is_bf16": bf16,
+                "accumulate": accumulate,
+                "checkpoint_every_s": checkpoint_every,
+                "ema": ema,
+                "imbalance": imbalance,
+                "modality_dropout": modality_dropout,
+                "patience": patience,
+                "is_compiled": compile_,
+                "image_layers": image_layers,
+                "text_layers": text_layers,
+                "lora": lora,
                 **{name: value for name, value in given.items() if value is not None},
             }
         )
@@ -106,7 +150,8 @@ def train(
     from train.experiment import run  # heavy: kept out of --help
 
     experiment = run(config)
-    table(experiment.folder, json=json)
+    if experiment.is_first:
+        table(experiment.folder, json=json)
 
 
 @app.command()

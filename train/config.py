@@ -1,9 +1,12 @@
 """Everything a training run can be told, with the defaults; written beside every experiment."""
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from builders.errors import UserError
 
 Protocol = Literal["official", "clean"]
 PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
@@ -54,7 +57,19 @@ class TrainConfig(BaseModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     is_augmented: bool = True  # flips and shifts of the pixels; no effect on frozen backbones
     device: str = "auto"
-    is_bf16: bool = False  # autocast, on CUDA only
+    is_bf16: bool = False  # autocast
+
+    # The loop. `batch_size` is what one step of the optimizer sees, in how many parts or processes it may be computed.
+    accumulate: Annotated[int, Field(ge=1)] = 1  # parts of a batch, one after the other, to save memory
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 300.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights; 0: no averaging
+    imbalance: str = "none"  # a name of train.imbalance.IMBALANCE
+    modality_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better one, then stop
+    is_compiled: bool = False
+    image_layers: Annotated[int, Field(ge=0)] | None = None  # train the last blocks only; None: the whole backbone
+    text_layers: Annotated[int, Field(ge=0)] | None = None
+    lora: Annotated[int, Field(ge=1)] | None = None  # rank of the adapters
 
     @field_validator("models")
     @classmethod
@@ -69,6 +84,24 @@ class TrainConfig(BaseModel):
             else:
                 spelled += PAPER_MODELS if name == "all" else [name]
         return tuple(dict.fromkeys(spelled))
+
+    @model_validator(mode="after")
+    def _frozen_means_frozen(self) -> Self:
+        options = {
+            "--image-layers": self.image_layers,
+            "--text-layers": self.text_layers,
+            "--lora": self.lora,
+            "--compile": self.is_compiled or None,
+        }
+        given = [option for option, value in options.items() if value is not None]
+        if self.is_frozen and given:
+            raise UserError(f"--frozen trains no backbone, and {given[0]} says how to train one", "leave one out")
+        return self
+
+    @property
+    def micro_batch_size(self) -> int:
+        """How many rows are computed at once."""
+        return math.ceil(self.batch_size / self.accumulate)
 
     @property
     def n_epochs(self) -> int:

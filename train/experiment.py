@@ -1,6 +1,7 @@
 """An experiment: a matrix of models, protocols and seeds, each trained, tested once and written; resumable."""
 
 import copy
+import shutil
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -17,19 +18,20 @@ from rich.console import Console
 
 from builders.errors import UserError, choose
 from builders.files import read_json, write_json, write_table
+from train.checkpoint import FILE_NAME, MAY_CHANGE
 from train.config import Protocol, TrainConfig
 from train.data import Examples, Split, load_examples, split_of
 from train.fusion import FUSIONS
+from train.imbalance import IMBALANCE
 from train.inputs import CachedInputs, Inputs
 from train.loop import Fitted, fit, predict_logits
 from train.model import FusionModel, save_model
 from train.parts import Parts, load_parts
+from train.processes import Processes, joined_processes
 from train.progress import progress_bar, say
 from train.table import experiment_table
 
 _SMALL_BATCH = 1 << 23  # values that a step reads
-# What may differ when an experiment is continued: the matrix may grow, and paths and the device may change.
-_MAY_CHANGE = ("dataset", "out", "images", "models", "n_seeds", "protocol", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +55,34 @@ class Experiment:
     folder: Path
     trained: tuple[str, ...]
     skipped: tuple[str, ...]
+    is_first: bool = True  # of several processes, the one that writes and speaks
 
 
 def run(config: TrainConfig) -> Experiment:
     """Train every (model, protocol, seed) that the experiment folder lacks, and write `results.json`.
 
     Progress goes to stderr. A run is finished when its predictions file exists, which is written last; so an
-    interrupted experiment is continued by the same call. Raises `UserError` where the folder holds an experiment
-    with other settings or on another dataset.
+    interrupted experiment is continued by the same call, and the run that was interrupted from its checkpoint. Below
+    torchrun, its processes share every batch. Raises `UserError` where the folder holds an experiment with other
+    settings or on another dataset.
     """
-    console = Console(stderr=True)
+    with joined_processes() as processes:
+        return _run(config, processes)
+
+
+def _run(config: TrainConfig, processes: Processes) -> Experiment:
+    console = Console(stderr=True, quiet=not processes.is_first)
     datasets.disable_progress_bars()  # ours are below
     models = config.models
     for name in models:
         choose("model", name, list(FUSIONS))
-    examples = load_examples(config)
-    _write_config(config, examples)
+    choose("imbalance", config.imbalance, list(IMBALANCE))
+    with processes.first_alone():
+        examples = load_examples(config)
+        if processes.is_first:
+            _write_config(config, examples)
     runs = [Run(m, p, s) for p in config.protocols for s in range(config.n_seeds) for m in models]
-    pending = [each for each in runs if not _predictions_of(config, each).is_file()]
+    pending = processes.told_by_first([each for each in runs if not _predictions_of(config, each).is_file()])
     skipped = tuple(each.name for each in runs if each not in pending)
     splits: dict[Protocol, Split] = {protocol: split_of(examples, protocol) for protocol in config.protocols}
     _tell_data(console, examples, splits)
@@ -79,19 +91,21 @@ def run(config: TrainConfig) -> Experiment:
 
     if pending:
         device = device_of(config)
-        parts = load_parts(config, examples, {each.model for each in pending}, device, console)
+        with processes.first_alone():  # fills the cache
+            parts = load_parts(config, examples, {each.model for each in pending}, device, console)
         with progress_bar(console, "train", len(pending) * config.n_epochs) as advance:
             for each in pending:
-                _train_one(config, examples, splits[each.protocol], each, parts, device, advance, console)
-    write_json(
-        config.out / "results.json",
-        {
-            "fingerprint": examples.fingerprint,
-            "table": experiment_table(config.out).as_json(),
-            "runs": {file.parent.name: read_json(file)["training"] for file in _model_configs(config)},
-        },
-    )
-    return Experiment(config.out, tuple(each.name for each in pending), skipped)
+                _train_one(config, examples, splits[each.protocol], each, parts, device, advance, console, processes)
+    if processes.is_first:
+        write_json(
+            config.out / "results.json",
+            {
+                "fingerprint": examples.fingerprint,
+                "table": experiment_table(config.out).as_json(),
+                "runs": {file.parent.name: read_json(file)["training"] for file in _model_configs(config)},
+            },
+        )
+    return Experiment(config.out, tuple(each.name for each in pending), skipped, processes.is_first)
 
 
 def device_of(config: TrainConfig) -> torch.device:
@@ -113,6 +127,7 @@ def _train_one(
     device: torch.device,
     advance: Callable[[int], None],
     console: Console,
+    processes: Processes,
 ) -> None:
     """Fit one model, test it once, write its folder and then its predictions."""
     started = time.monotonic()
@@ -120,8 +135,23 @@ def _train_one(
     image, text = (parts.image, parts.text) if config.is_frozen else copy.deepcopy((parts.image, parts.text))
     model = FusionModel(this.model, examples.class_names, image, text).to(device)
     with _threads_for(model, parts.inputs, config, device):
-        fitted = fit(model, parts.inputs, examples.labels, split, config, this.seed, lambda _: advance(1))
-    logits = predict_logits(model, parts.inputs, split.test, config.batch_size)
+        fitted = fit(
+            model,
+            parts.inputs,
+            examples.labels,
+            split,
+            config,
+            this.seed,
+            on_epoch=lambda _: advance(1),
+            checkpoints=_checkpoints_of(config, this),
+            fingerprint=examples.fingerprint,
+            processes=processes,
+            tell=lambda message: say(console, f"{this.name}: {message}"),
+        )
+    advance(config.n_epochs - len(fitted.history))  # where patience ended
+    if not processes.is_first:
+        return
+    logits = predict_logits(model, parts.inputs, split.test, config.micro_batch_size)
     save_model(
         model,
         _model_folder(config, this),
@@ -130,6 +160,7 @@ def _train_one(
         frozen_backbones=config.out / "backbones" if config.is_frozen else None,
     )
     write_table(_predictions_of(config, this), _predictions(examples, split, logits))
+    shutil.rmtree(_checkpoints_of(config, this), ignore_errors=True)
     say(
         console,
         f"{this.name}: validation macro-F1 {fitted.best.validation_macro_f1:.3f} "
@@ -160,10 +191,12 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     resolved = {**config.model_dump(mode="json"), "epochs": config.n_epochs, "fingerprint": examples.fingerprint}
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file, and an experiment is a folder", "choose another --out")
-    if path.is_file() and any((config.out / "predictions").glob("*.parquet")):  # else nothing was trained with it
+    if path.is_file() and (
+        any((config.out / "predictions").glob("*.parquet")) or any((config.out / "checkpoints").glob(f"*/{FILE_NAME}"))
+    ):  # else nothing was trained with it
         before: dict[str, Any] = read_json(path)
         for key, value in resolved.items():
-            if key not in _MAY_CHANGE and before.get(key) != value:
+            if key not in MAY_CHANGE and before.get(key) != value:
                 raise UserError(
                     f"{config.out} holds an experiment with another {key}: there {before.get(key)!r}, now {value!r}",
                     "choose another --out, or delete the folder to train everything again",
@@ -195,17 +228,17 @@ def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Spli
 def _record(
     config: TrainConfig, this: Run, model: FusionModel, split: Split, fitted: Fitted, seconds: float
 ) -> dict[str, Any]:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {
         **asdict(this),
         "n_train": len(split.train),
         "n_validation": len(split.validation),
         "n_test": len(split.test),
-        "n_trained_parameters": trained,
+        "n_trained_parameters": fitted.n_trained,
         "n_fusion_parameters": model.fusion.n_parameters,
         "seconds": round(seconds, 2),
         "best": asdict(fitted.best),
         "history": [asdict(epoch) for epoch in fitted.history],
+        "accumulate": fitted.accumulate,
         "config": _without_places(config.model_dump(mode="json")),
     }
 
@@ -233,6 +266,10 @@ def _model_configs(config: TrainConfig) -> list[Path]:
     """Of every finished run, also of earlier calls, whose model folder was not deleted since."""
     finished = {file.stem for file in (config.out / "predictions").glob("*.parquet")}
     return [file for file in sorted((config.out / "models").glob("*/config.json")) if file.parent.name in finished]
+
+
+def _checkpoints_of(config: TrainConfig, this: Run) -> Path:
+    return config.out / "checkpoints" / this.name
 
 
 def _model_folder(config: TrainConfig, this: Run) -> Path:

@@ -13,25 +13,42 @@ from torch import Tensor, nn
 
 from builders.errors import UserError
 from builders.files import write_atomic
+from train.augmentation import augment
 from train.backbones import Encoded, ImageBackbone, TextBackbone, weights_key
 from train.data import Rows
 from train.features import Features
 from train.model import FusionModel, no_features
-from train.pixels import PackedPixels, augment
+from train.pixels import PackedPixels
 from train.texts import TokenisedTexts
 
 TokensAndPooled = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # (n, n_tokens, dim) and (n, dim), memory-mapped
 _FLOAT32_BYTES = 2 << 30  # cached tokens beyond this many bytes are kept in half precision
 
 
+def resident(array: npt.NDArray[Any], device: torch.device) -> Tensor | None:
+    """`array` on a GPU, where it takes no more than half of what is free there: then no step waits for the host."""
+    if device.type != "cuda" or array.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return None
+    return torch.from_numpy(np.asarray(array)).to(device)
+
+
 class LiveInputs:
-    """Features through the model's own backbones, batch by batch: what fine-tuning needs."""
+    """Features through the model's own backbones, batch by batch: what fine-tuning needs.
+
+    Pixels may be a memory-mapped array or a tensor; an array that fits is moved to the GPU, once.
+    """
 
     def __init__(
-        self, pixels: PackedPixels | None, texts: TokenisedTexts | None, device: torch.device, is_augmented: bool
+        self,
+        pixels: PackedPixels | Tensor | None,
+        texts: TokenisedTexts | None,
+        device: torch.device,
+        is_augmented: bool,
     ) -> None:
-        self.pixels = pixels
+        on_device = resident(pixels, device) if isinstance(pixels, np.ndarray) else None
+        self.pixels = pixels if on_device is None else on_device
         self.texts = texts
+        self.lengths = None if texts is None else texts.mask.sum(axis=1)  # (n,) tokens
         self.device = device
         self.is_augmented = is_augmented
 
@@ -39,15 +56,27 @@ class LiveInputs:
         """The features of `rows`; with `order`, which is (seed, epoch), of augmented pixels."""
         pixels = token_ids = mask = None
         if model.image is not None and self.pixels is not None:
-            batch = self.pixels[rows]
+            pixels = self.pixels_of(rows)
             if order is not None and self.is_augmented:
-                batch = augment(batch, *order, rows)
-            pixels = torch.from_numpy(batch).to(self.device)
-        if model.text is not None and self.texts is not None:
-            length = max(1, int(self.texts.mask[rows].sum(axis=1).max()))  # no longer than the batch needs
-            token_ids = torch.from_numpy(self.texts.token_ids[rows, :length]).to(self.device)
-            mask = torch.from_numpy(self.texts.mask[rows, :length]).to(self.device)
+                pixels = augment(pixels, rows, *order)
+        if model.text is not None and self.texts is not None and self.lengths is not None:
+            length = max(1, int(self.lengths[rows].max()))  # no longer than the batch needs
+            token_ids = self._moved(self.texts.token_ids[rows, :length])
+            mask = self._moved(self.texts.mask[rows, :length])
         return model.encode(pixels, token_ids, mask, len(rows))
+
+    def pixels_of(self, rows: Rows) -> Tensor:
+        """(len(rows), height, width, 3) pixels on the device, as they were packed."""
+        if isinstance(self.pixels, Tensor):
+            return self.pixels[torch.from_numpy(rows).to(self.pixels.device, non_blocking=True)]
+        assert self.pixels is not None
+        return self._moved(self.pixels[rows])
+
+    def _moved(self, values: npt.NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":  # pinned, or the host would wait for the copy
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
 
 class CachedInputs:

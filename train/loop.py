@@ -1,9 +1,8 @@
 """The training loop: plain PyTorch, top to bottom; everything random in it is a function of the seed."""
 
-import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,32 +11,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from builders.errors import UserError
+from train.checkpoint import Checkpoints, State, key_of
 from train.config import TrainConfig
 from train.data import Rows, Split
+from train.ema import Average
+from train.history import Epoch, Fitted, best_of, is_exhausted
+from train.imbalance import Objective
 from train.inputs import Inputs
 from train.metrics import accuracy, macro_f1
-from train.model import FusionModel, Scaling
+from train.model import FusionModel
+from train.optimizer import lr_factor, make_optimizer, set_learning_rates
+from train.processes import ALONE, Processes
+from train.scaling import measure_scaling
+from train.step import backward
+from train.trained import choose_trained, compile_trained, merge_adapters, set_training, trained_weights
 
-_SCALING_ROWS = 2048  # enough rows of train to measure the features' scale on
+__all__ = ["Epoch", "Fitted", "batches", "fit", "lr_factor", "measure_scaling", "predict_logits"]
 
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one pass over train gave: mean loss there; loss, accuracy and macro-F1 on validation."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
-    validation_macro_f1: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """The history of a fit and the epoch whose weights the model now holds."""
-
-    history: tuple[Epoch, ...]
-    best: Epoch
+_STEPS_BETWEEN_CHECKS = 100  # of the loss: reading it makes the host wait for the device
 
 
 def fit(
@@ -48,65 +39,72 @@ def fit(
     config: TrainConfig,
     seed: int,
     on_epoch: Callable[[Epoch], None],
+    checkpoints: Path | None = None,
+    fingerprint: str = "",
+    processes: Processes = ALONE,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     """Train `model` on the train rows and leave it with the weights of its best epoch on validation.
 
     Best is the highest macro-F1, of equals the lowest loss. Test rows are not looked at. With frozen backbones only
-    the fusion is trained. Raises `UserError` when the loss stops being a number.
+    the fusion is trained. `checkpoints` is a folder: what a killed call left there is continued, with the same bits on
+    a CPU; `fingerprint` names the data that it belongs to. `tell` is called with what a person should know. Raises
+    `UserError` when the loss stops being a number, when a single row does not fit in memory, and on a checkpoint of
+    other data or settings.
     """
     torch.manual_seed(seed)
     device = next(model.fusion.parameters()).device
-    measure_scaling(model, inputs, split.train, config.batch_size)
-    trained = _trained_part(model, config)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config), weight_decay=config.weight_decay)
-    n_steps = config.n_epochs * math.ceil(len(split.train) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, n_steps, config))
-    history: list[Epoch] = []
-    best, best_weights = None, None
+    choose_trained(model, config)
+    if config.is_compiled:
+        compile_trained(model)
+    weights = trained_weights(model)
+    optimizer = make_optimizer(model, config)
+    average = Average(weights, config.ema)
+    objective = Objective(labels, split.train, len(model.class_names), config)
+    state = State(torch.zeros((), dtype=torch.float64, device=device), config.accumulate)
+    key = key_of(model.name, weights, labels, split, config, seed, fingerprint)
+    saved = Checkpoints(checkpoints, key, config.checkpoint_every_s)
+    if not saved.restore(state, weights, optimizer, average):
+        measure_scaling(model, inputs, split.train, config.micro_batch_size)
+        processes.as_in_first(weights.values())
+    n_steps = math.ceil(len(split.train) / config.batch_size)  # of an epoch
+    parameters = [weight for weight in weights.values() if isinstance(weight, nn.Parameter)]
 
-    for epoch in range(config.n_epochs):
-        trained.train()
-        loss_sum = 0.0
-        for rows in batches(split.train, config.batch_size, seed, epoch):
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.is_bf16 and device.type == "cuda"):
-                logits = model(inputs.features(model, rows, order=(seed, epoch)))
-            targets = torch.from_numpy(labels[rows]).to(device)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
-            if not torch.isfinite(loss):
-                raise UserError(
-                    f"the loss of {model.name} became {loss.item()} in epoch {epoch + 1} (seed {seed}, lr {config.lr})",
-                    "lower --lr, and --image-lr and --text-lr when fine-tuning",
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(trained.parameters(), config.clip_norm)
+    while state.epoch < config.n_epochs and not is_exhausted(state.history, config.patience):
+        set_training(model)
+        order = batches(objective.rows(seed, state.epoch), config.batch_size, seed, state.epoch)
+        for rows in order[state.step :]:
+            set_learning_rates(optimizer, state.epoch * n_steps + state.step, config.n_epochs * n_steps, config)
+            loss = backward(model, inputs, objective, rows, config, seed, state, processes, tell)
+            processes.sum_gradients(parameters)
+            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
             optimizer.step()
-            schedule.step()
-            loss_sum += loss.item() * len(rows)
+            optimizer.zero_grad()
+            average.update()
+            state.loss_sum += processes.sum(loss) * len(rows)
+            state.step += 1
+            if state.step % _STEPS_BETWEEN_CHECKS == 0 or state.step == len(order) or saved.is_due():
+                _check(state.loss_sum, model.name, state.epoch, seed, config)
+                if saved.is_due() and processes.is_first and state.step < len(order):
+                    saved.write(state, weights, optimizer, average)
 
-        logits = predict_logits(model, inputs, split.validation, config.batch_size)
-        expected, predicted = labels[split.validation], logits.argmax(axis=1)
-        done = Epoch(
-            epoch=epoch + 1,
-            train_loss=loss_sum / len(split.train),
-            validation_loss=float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(expected))),
-            validation_accuracy=accuracy(expected, predicted),
-            validation_macro_f1=macro_f1(expected, predicted),
-        )
-        history.append(done)
-        if best is None or _rank(done) > _rank(best):
-            best, best_weights = done, copy.deepcopy(trained.state_dict())
+        with average.applied():
+            done = _validate(model, inputs, labels, split, config, state, processes)
+            state.history.append(done)
+            if done == best_of(state.history):
+                state.best_weights = {name: weight.detach().clone() for name, weight in weights.items()}
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss_sum.zero_()
+        if processes.is_first and (saved.is_due() or not config.is_frozen):  # frozen heads take seconds
+            saved.write(state, weights, optimizer, average)
         on_epoch(done)
 
-    assert best is not None
-    assert best_weights is not None
-    trained.load_state_dict(best_weights)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(state.best_weights[name])
+    merge_adapters(model)
     model.eval()
-    return Fitted(tuple(history), best)
-
-
-def _rank(epoch: Epoch) -> tuple[float, float]:
-    return epoch.validation_macro_f1, -epoch.validation_loss
+    return Fitted(tuple(state.history), best_of(state.history), sum(p.numel() for p in parameters), state.accumulate)
 
 
 def batches(rows: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:
@@ -115,12 +113,35 @@ def batches(rows: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def lr_factor(step: int, n_steps: int, config: TrainConfig) -> float:
-    """What a learning rate is multiplied with: linear warm-up to 1, then a cosine down to 0 after the last step."""
-    n_warmup = config.warmup_fraction * n_steps
-    if step < n_warmup:
-        return (step + 1) / (n_warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - n_warmup) / max(1.0, n_steps - n_warmup))))
+def _check(loss_sum: Tensor, name: str, epoch: int, seed: int, config: TrainConfig) -> None:
+    if not torch.isfinite(loss_sum):
+        raise UserError(
+            f"the loss of {name} became {loss_sum.item()} in epoch {epoch + 1} (seed {seed}, lr {config.lr})",
+            "lower --lr, and --image-lr and --text-lr when fine-tuning",
+        )
+
+
+def _validate(
+    model: FusionModel,
+    inputs: Inputs,
+    labels: npt.NDArray[np.int64],
+    split: Split,
+    config: TrainConfig,
+    state: State,
+    processes: Processes,
+) -> Epoch:
+    """The epoch that ends now: its mean loss on train, and what the model does on the validation rows."""
+    mine = processes.share(split.validation)
+    batch_size = math.ceil(config.batch_size / state.accumulate)
+    logits = processes.join(predict_logits(model, inputs, mine, batch_size))
+    expected, predicted = labels[split.validation], logits.argmax(axis=1)
+    return Epoch(
+        epoch=state.epoch + 1,
+        train_loss=float(state.loss_sum) / len(split.train),
+        validation_loss=float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(expected))),
+        validation_accuracy=accuracy(expected, predicted),
+        validation_macro_f1=macro_f1(expected, predicted),
+    )
 
 
 @torch.inference_mode()
@@ -128,53 +149,5 @@ def predict_logits(model: FusionModel, inputs: Inputs, rows: Rows, batch_size: i
     """(len(rows), n_classes) logits, in the order of `rows`, without augmentation or dropout."""
     model.eval()
     parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    return np.concatenate([model(inputs.features(model, part)).float().cpu().numpy() for part in parts])
-
-
-@torch.inference_mode()
-def measure_scaling(model: FusionModel, inputs: Inputs, train: Rows, batch_size: int) -> None:
-    """Set the model's feature scaling to the mean and standard deviation over (at most 2,048 of) the train rows."""
-    model.eval()
-    rows = np.sort(np.random.default_rng(0).permutation(train)[:_SCALING_ROWS])
-    sums: dict[str, list[Tensor]] = {}
-    for start in range(0, len(rows), batch_size):
-        features = inputs.features(model, rows[start : start + batch_size])
-        has_text = features.text_mask.any(dim=1)
-        for name, values in (
-            ("image_tokens", features.image_tokens.flatten(0, 1)),
-            ("image_pooled", features.image_pooled),
-            ("text_tokens", features.text_tokens[features.text_mask]),
-            ("text_pooled", features.text_pooled[has_text]),
-        ):
-            exact = values.double()
-            moments = [torch.tensor(len(exact)), exact.sum(dim=0).cpu(), exact.square().sum(dim=0).cpu()]
-            sums[name] = [old + new for old, new in zip(sums[name], moments, strict=True)] if name in sums else moments
-    for name, (n_values, total, squares) in sums.items():
-        scaling = model.scaling[name]
-        assert isinstance(scaling, Scaling)
-        if n_values < 2 or not len(total):
-            continue  # a modality that is not there, or no description at all: stays the identity
-        mean = total / n_values
-        sd = (squares / n_values - mean.square()).clamp(min=0).sqrt()
-        scaling.mean.copy_(mean)
-        scaling.sd.copy_(torch.where(sd > 1e-6, sd, torch.ones_like(sd)))  # a constant dimension stays zero
-
-
-def _trained_part(model: FusionModel, config: TrainConfig) -> nn.Module:
-    """The module that the optimizer changes: the fusion alone, or the whole model."""
-    model.requires_grad_(not config.is_frozen)
-    model.fusion.requires_grad_(True)
-    return model.fusion if config.is_frozen else model
-
-
-def _parameter_groups(model: FusionModel, config: TrainConfig) -> list[dict[str, object]]:
-    """One learning rate per part; no weight decay on vectors (biases, norms, scales)."""
-    parts: list[tuple[nn.Module | None, float]] = [(model.fusion, config.lr)]
-    if not config.is_frozen:
-        parts += [(model.image, config.image_lr), (model.text, config.text_lr)]
-    groups: list[dict[str, object]] = []
-    for part, lr in parts:
-        parameters = [] if part is None else [p for p in part.parameters() if p.requires_grad]
-        groups.append({"params": [p for p in parameters if p.ndim >= 2], "lr": lr})
-        groups.append({"params": [p for p in parameters if p.ndim < 2], "lr": lr, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
+    logits = [model(inputs.features(model, part)).float().cpu().numpy() for part in parts]
+    return np.concatenate([np.empty((0, len(model.class_names)), dtype=np.float32), *logits])

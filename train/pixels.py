@@ -61,6 +61,9 @@ def _parse(values: dict[str, Any], path: Path) -> PixelConfig:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if mean is None or std is None or values.get("size") is None:
         raise UserError(f"{path} lacks 'size', 'image_mean' or 'image_std'", "write them into the file")
+    kind: str = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
+    if kind.startswith("ConvNext"):
+        values = _convnext(values)
     is_cropped = bool(values.get("do_center_crop", False))
     size: Any = values["size"]
     if isinstance(size, int):  # files of 2022 and before
@@ -87,6 +90,18 @@ def _parse(values: dict[str, Any], path: Path) -> PixelConfig:
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
     )
+
+
+def _convnext(values: dict[str, Any]) -> dict[str, Any]:
+    """ConvNeXt's own way to state a size in everybody's: below 384 px the edge is cropped from a larger resize."""
+    size: Any = values["size"]
+    edge_px: int = size if isinstance(size, int) else size["shortest_edge"]
+    square = {"height": edge_px, "width": edge_px}
+    stated = {"resample": Image.Resampling.BICUBIC, **values}
+    if edge_px >= 384:
+        return {**stated, "size": square, "do_center_crop": False}
+    resize_px = int(edge_px / values.get("crop_pct", 224 / 256))
+    return {**stated, "size": {"shortest_edge": resize_px}, "do_center_crop": True, "crop_size": square}
 
 
 def resize_and_crop(image: Image.Image, config: PixelConfig) -> PackedPixels:
@@ -137,22 +152,3 @@ def _pack(
                 on_image()
             start += len(window)
     packed.flush()
-
-
-def augment(pixels: PackedPixels, seed: int, epoch: int, rows: npt.NDArray[np.int64]) -> PackedPixels:
-    """Each image of a batch flipped at random and shifted by up to an eighth, its border repeated where it left.
-
-    A function of (seed, epoch, row) alone, so an order of batches or a restart changes nothing. The description is
-    left as it is: "left" and "right" in it may then be wrong, which a flip cannot know.
-    """
-    height_px, width_px = pixels.shape[1:3]
-    augmented = np.empty_like(pixels)
-    for i, row in enumerate(rows):
-        rng = np.random.default_rng([seed, epoch, int(row)])
-        image = pixels[i, :, ::-1] if rng.random() < 0.5 else pixels[i]
-        down_px = int(rng.integers(-(height_px // 8), height_px // 8 + 1))
-        right_px = int(rng.integers(-(width_px // 8), width_px // 8 + 1))
-        from_rows = np.clip(np.arange(height_px) - down_px, 0, height_px - 1)
-        from_columns = np.clip(np.arange(width_px) - right_px, 0, width_px - 1)
-        augmented[i] = image[from_rows[:, None], from_columns]
-    return augmented

@@ -1,0 +1,68 @@
+"""bench train: what it measures it measures for real; figures are kept, timings are never asserted."""
+
+import numpy as np
+import pytest
+import torch
+
+from builders.errors import UserError
+from builders.files import read_json
+from train.bench.bare import BareLoop
+from train.bench.job import BenchConfig, bench_train
+from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data
+from train.config import TrainConfig
+
+MACHINE = {"system": "Linux", "n_cores": 2, "memory_gib": 8.0, "gpus": []}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(tmp_path, **options):
+    settings = {"shape": "tiny", "batch_size": 4, "n_steps": 2, "n_rounds": 2, "n_accuracy_seeds": 1, **options}
+    return BenchConfig(out=tmp_path / "train", accuracy_epochs=1, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the Trainer and of accelerate, about themselves
+def test_every_loop_takes_its_turns_and_the_ratios_follow_from_the_rounds(tmp_path):
+    result = bench_train(config(tmp_path), "vl-dermnet bench train --out train", MACHINE, "2026-01-02T03:04:05Z")
+    assert read_json(tmp_path / "train.json") == result
+    rounds = result["round_seconds"]
+    assert set(rounds) == {"ours", "bare", "trainer", "image_only", "text_only"}
+    assert {len(seconds) for seconds in rounds.values()} == {2}
+    assert result["ratios"]["ours_to_bare"]["median"] == pytest.approx(
+        np.median(np.divide(rounds["bare"], rounds["ours"]))
+    )
+    assert set(result["accuracy"][0]) == {"ours", "trainer"}
+    page = (tmp_path / "train.md").read_text()
+    assert f"| ours ÷ bare, steps/s | {result['ratios']['ours_to_bare']['median']:.3f} |" in page
+    assert "| seed | ours | Trainer |" in page
+
+
+def test_an_unknown_shape_is_named_with_those_that_exist(tmp_path):
+    with pytest.raises(UserError, match="unknown shape 'huge'; choose one of: base, mini, small, tiny"):
+        bench_train(config(tmp_path, shape="huge"), "", MACHINE, "")
+
+
+def test_the_operations_of_a_step_are_three_times_those_of_a_forward_pass():
+    shape = SHAPES["tiny"]
+    loop = BareLoop("concat", shape, TrainConfig(dataset="x", out="x", batch_size=4), torch.device("cpu"))
+    block = 4 * shape.dim**2 + 2 * 4 * shape.dim**2  # multiplications per token
+    image_tokens, text_tokens = (shape.image_px // shape.patch_px) ** 2 + 1, shape.n_text_tokens
+    attention = sum(2 * n * n * shape.dim for n in (image_tokens, text_tokens)) * shape.n_layers
+    patches = (image_tokens - 1) * 3 * shape.patch_px**2 * shape.dim
+    forward = 2 * 4 * (block * shape.n_layers * (image_tokens + text_tokens) + attention + patches)
+    assert loop.flops() == pytest.approx(3 * forward, rel=0.1)
+
+
+def test_the_made_up_data_tells_by_either_modality_and_not_always():
+    _, texts, labels, split = learnable_data(SHAPES["tiny"], 2000)
+    told = texts.token_ids[:, 1] - 2 == labels
+    assert 0.45 < told.mean() < 0.65
+    assert set(labels) == set(range(len(CLASS_NAMES)))
+    assert len(set(split.train) | set(split.validation) | set(split.test)) == 2000
