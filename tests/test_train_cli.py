@@ -36,7 +36,7 @@ def test_every_command_has_help_with_an_example(command):
 @pytest.fixture
 def experiment(tmp_path):
     (tmp_path / "predictions").mkdir()
-    rows = pa.table({"label": ["a", "b"], "predicted": ["a", "b"]})
+    rows = pa.table({name: ["a", "b"] for name in ("image_id", "group", "label", "predicted")})
     pq.write_table(rows, tmp_path / "predictions" / "concat-official-0.parquet")
     return tmp_path
 
@@ -44,7 +44,7 @@ def experiment(tmp_path):
 def test_table_prints_for_people_for_machines_and_for_a_readme(experiment):
     assert "Attention pooling" in call("table", experiment).stdout
     assert json.loads(call("table", experiment, "--json").stdout)["rows"][2]["ours"]["official"]["n_test"] == 2
-    assert call("table", experiment, "--markdown").stdout.startswith("| model | paper acc. |")
+    assert call("table", experiment, "--markdown").stdout.startswith("**published and ours**\n\n| model | paper acc. |")
 
 
 def test_an_unknown_protocol_says_what_is_allowed():

@@ -114,20 +114,25 @@ def table(
     experiment: Annotated[Path, typer.Argument(help="An experiment folder, as `train` writes it.")],
     json: Annotated[bool, typer.Option("--json", help="For machines, numbers unrounded.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="For a README.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="For a paper.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="For a spreadsheet, numbers unrounded.")] = False,
 ) -> None:
-    """Print the paper's table beside ours, from the experiment's predictions alone.
+    """Print the paper's table beside ours, with intervals and paired tests, from the experiment's predictions alone.
 
     Example: vl-dermnet table exp --markdown
     """
     from rich.console import Console
 
+    from builders.errors import UserError
     from train.table import experiment_table, table_json
 
+    if json + markdown + latex + csv > 1:
+        raise UserError("a table is printed in one format at a time", "give one of --json, --markdown, --latex, --csv")
     found = experiment_table(experiment)
     if json:
         typer.echo(table_json(found))
-    elif markdown:
-        typer.echo(found.as_markdown(), nl=False)
+    elif markdown or latex or csv:
+        typer.echo(found.as_markdown() if markdown else found.as_latex() if latex else found.as_csv(), nl=False)
     else:
         # A pipe has no width: never fold numbers there.
         Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(found.as_rich())
