@@ -54,6 +54,22 @@ def train(
     augment: Annotated[bool, typer.Option(help="Flip and shift images when fine-tuning.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision, on CUDA only.")] = False,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Repeatable. Rows that a gain has to be held against: shuffled_text, shuffled_text_within_class, "
+            "empty_text, constant_text, random_text, masked_text (class names masked), second_image, "
+            "matched_image_only, emap (of the best fusion). all: every one; second_image only where its encoder is "
+            "named."
+        ),
+    ] = None,
+    control_model: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. What controls are of; by default attention_pooling.")
+    ] = None,
+    second_image_backbone: Annotated[
+        str | None, typer.Option(help="For the control second_image: AutoModel folder, Hub id or tiny-internvl.")
+    ] = None,
+    second_image_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Train fusion classifiers on DATASET: models × protocols × seeds, each tested once.
@@ -71,6 +87,7 @@ def train(
     given = {
         "image_backbone": image_backbone,
         "text_backbone": text_backbone,
+        "control_models": tuple(control_model) if control_model else None,
     }
     try:
         config = TrainConfig.model_validate(
@@ -96,6 +113,9 @@ def train(
                 "is_augmented": augment,
                 "device": device,
                 "is_bf16": bf16,
+                "controls": tuple(control or ()),
+                "second_image_backbone": second_image_backbone,
+                "second_image_revision": second_image_revision,
                 **{name: value for name, value in given.items() if value is not None},
             }
         )
