@@ -1,7 +1,6 @@
 """train, as a whole: dataset → experiment folder → table → model folder → prediction, on three colours."""
 
 import io
-import json
 import shutil
 import socket
 
@@ -11,12 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import f1_score
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from builders.build import BuildConfig, build
 from builders.errors import UserError
 from builders.files import read_json
-from builders.torch_repair import repair
 from train.backbones import load_image_backbone
 from train.config import TrainConfig
 from train.controls import CONTROLS
@@ -26,7 +23,6 @@ from train.predict import Predictor, predict
 from train.table import experiment_table
 
 WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 @pytest.fixture(autouse=True)
@@ -36,29 +32,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def backbones(tmp_path_factory):
-    """A folder with a random ViT (`vit`) and a random BERT (`bert`), small enough to fine-tune in a test."""
-    repair()
-    import transformers
-
-    folder = tmp_path_factory.mktemp("backbones")
-    torch.manual_seed(0)
-    transformers.ViTModel(transformers.ViTConfig(**SIZES, image_size=16, patch_size=4)).save_pretrained(folder / "vit")
-    processor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "flat", *" ".join(WORDS.values()).split()]
-    transformers.BertModel(transformers.BertConfig(**SIZES, vocab_size=len(vocabulary))).save_pretrained(
-        folder / "bert"
-    )
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder / "bert")
-    return folder
 
 
 @pytest.fixture

@@ -213,6 +213,10 @@ def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Spli
             f"{protocol}: {len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test rows, "
             f"{len(examples.class_names)} classes",
         )
+        absent = np.setdiff1d(examples.labels[split.test], examples.labels[split.train])
+        if len(absent):
+            named = ", ".join(f"'{examples.class_names[label]}'" for label in absent)
+            say(console, f"{protocol}: no train rows of {named}: test rows of it can only be wrong, and they count")
     if examples.n_without_text:
         say(console, f"{examples.n_without_text} rows have no description; their text is empty")
 
