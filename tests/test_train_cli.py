@@ -47,6 +47,19 @@ def test_table_prints_for_people_for_machines_and_for_a_readme(experiment):
     assert call("table", experiment, "--markdown").stdout.startswith("**published and ours**\n\n| model | paper acc. |")
 
 
+def test_a_table_is_also_printed_for_a_paper_and_for_a_spreadsheet_but_one_at_a_time(experiment):
+    assert call("table", experiment, "--latex").stdout.startswith("% published and ours\n\\begin{tabular}{lrrrr}")
+    assert call("table", experiment, "--csv").stdout.startswith("model,protocol,published_accuracy,")
+    raised = call("table", experiment, "--csv", "--json").exception
+    assert str(raised).startswith("a table is printed in one format at a time\n  fix: give one of")
+
+
+def test_an_unknown_control_is_named_before_anything_is_read():
+    raised = call("train", "dataset", "--out", "exp", "--control", "upside_down").exception
+    assert isinstance(raised, UserError)
+    assert str(raised).startswith("unknown control 'upside_down'; choose one of: constant_text, emap, empty_text,")
+
+
 def test_an_unknown_protocol_says_what_is_allowed():
     raised = call("train", "dataset", "--out", "exp", "--protocol", "kaggle").exception
     assert isinstance(raised, UserError)

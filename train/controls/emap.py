@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from train.data import Rows
 from train.features import Features
@@ -20,7 +21,7 @@ from train.model import FusionModel
 
 _MAX_ALL = {False: 5000, True: 256}  # rows up to which all pairs are asked; by whether the fusion reads tokens
 _N_REFERENCE = {False: 2048, True: 64}  # beyond it, each row meets so many others, drawn once
-_PAIRS = {False: 16384, True: 256}  # asked at once
+_PAIRS = {False: 16384, True: 512}  # asked at once
 _TEXT = ("text_tokens", "text_pooled", "text_mask")
 
 
@@ -38,6 +39,8 @@ def emap_logits(
     """(len(rows), n_classes) logits of the additive projection of `model`, its means over `reference`.
 
     Backbones run once per row, the fusion `len(rows) * len(reference)` times, twice where `reference` is a sample.
+    Measured on one busy core, 768 dimensions, 23 classes: concat asks a million pairs in 5 s; attention pooling on 197
+    and 128 tokens does 300 rows against 64 in 4 s.
     """
     model.eval()
     others = _gathered(list(_batches(model, inputs, reference, batch_size)))
@@ -69,12 +72,9 @@ def _means(
         logits: list[Tensor] = []
         for start in range(0, n_others, step):
             part = _rows(others, slice(start, start + step))
-            pairs = _paired(batch, part) if batches_are_images else _paired(part, batch)
-            asked = model(pairs).double().cpu()  # image by image, and for each text by text
-            shape = (n_rows, -1) if batches_are_images else (-1, n_rows)
-            logits.append(
-                asked.unflatten(0, shape) if batches_are_images else asked.unflatten(0, shape).transpose(0, 1)
-            )
+            images, texts = (batch, part) if batches_are_images else (part, batch)
+            asked = _asked(model, images, texts).double().cpu()
+            logits.append(asked if batches_are_images else asked.transpose(0, 1))
         grid = torch.cat(logits, dim=1)  # (n_rows, n_others, n_classes)
         means.append(grid.mean(dim=1))
         sums = grid.sum(dim=0) if sums is None else sums + grid.sum(dim=0)
@@ -87,16 +87,24 @@ def _rows(features: Features, rows: slice) -> Features:
     return Features(**{field.name: getattr(features, field.name)[rows] for field in fields(Features)})
 
 
-def _paired(images: Features, texts: Features) -> Features:
-    """Every image with every text: (n_images * n_texts) rows, a whole row of texts for each image."""
-    n_images, n_texts = len(images.image_pooled), len(texts.text_pooled)
-    return Features(
-        image_tokens=images.image_tokens.repeat_interleave(n_texts, dim=0),
-        image_pooled=images.image_pooled.repeat_interleave(n_texts, dim=0),
-        text_tokens=texts.text_tokens.repeat(n_images, 1, 1),
-        text_pooled=texts.text_pooled.repeat(n_images, 1),
-        text_mask=texts.text_mask.repeat(n_images, 1),
-    )
+def _asked(model: FusionModel, images: Features, texts: Features) -> Tensor:
+    """(n_images, n_texts, n_classes) logits of every image with every text.
+
+    Mapped over both instead of copied to pairs, so that what a fusion does with one modality alone, such as pooling its
+    tokens, is done once per row and not once per pair.
+    """
+
+    def one(
+        image_tokens: Tensor, image_pooled: Tensor, text_tokens: Tensor, text_pooled: Tensor, mask: Tensor
+    ) -> Tensor:
+        given = (image_tokens, image_pooled, text_tokens, text_pooled, mask)
+        return model(Features(*(value.unsqueeze(0) for value in given)))[0]
+
+    with_texts = torch.vmap(one, in_dims=(None, None, 0, 0, 0))
+    with_images = torch.vmap(with_texts, in_dims=(0, 0, None, None, None))
+    of_images = images.image_tokens, images.image_pooled
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels know no mapping and would go through pairs one by one
+        return with_images(*of_images, texts.text_tokens, texts.text_pooled, texts.text_mask)
 
 
 def _gathered(batches: list[Features]) -> Features:

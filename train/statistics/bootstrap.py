@@ -59,23 +59,25 @@ def resample(labels: Labels, predicted: Labels, drawn: Resamples) -> Resampled:
 
     A resample is a matrix product: how often it holds a group, times what that group adds to each class's counts. The
     metrics are those of `train/metrics.py`: macro-F1 is over the classes that a resample or its predictions hold.
-    Measured on one busy core: 30 models × 5 seeds × 4,002 images × 23 classes × 2,000 resamples in 8 s.
+    Measured on one busy core: 30 models × 5 seeds × 4,002 images × 23 classes × 2,000 resamples in 1.3 s.
     """
     n_classes = int(max(labels.max(), predicted.max())) + 1
     n_groups = drawn.counts.shape[1]
 
-    def per_class(rows: npt.NDArray[np.bool_] | slice, classes: Labels) -> Floats:
-        """(n_resamples, n_classes): how many images of each class are among `rows` of the resample."""
+    def by_group(rows: npt.NDArray[np.bool_] | slice, classes: Labels) -> npt.NDArray[np.float32]:
+        """(n_groups, n_classes): how many images of each class are among `rows` of the group."""
         cells = drawn.group_of[rows] * n_classes + classes[rows]
-        by_group = np.bincount(cells, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
-        return (drawn.counts @ by_group.astype(np.float32)).astype(np.float64)
+        return np.bincount(cells, minlength=n_groups * n_classes).reshape(n_groups, n_classes).astype(np.float32)
 
     everything = slice(None)
-    n_labelled = per_class(everything, labels)
+    parts = [by_group(everything, labels)]
+    for answers in predicted:
+        parts += [by_group(everything, answers), by_group(labels == answers, labels)]
+    counted = drawn.counts @ np.concatenate(parts, axis=1)  # in one product: several times faster than in many
+    n_labelled, *others = np.split(counted.astype(np.float64), len(parts), axis=1)  # (n_resamples, n_classes) each
     accuracy, macro_f1 = np.empty((2, len(drawn.counts), len(predicted)))
-    for seed, answers in enumerate(predicted):
-        n_right = per_class(labels == answers, labels)
-        n_either = n_labelled + per_class(everything, answers)
+    for seed, (n_predicted, n_right) in enumerate(zip(others[::2], others[1::2], strict=True)):
+        n_either = n_labelled + n_predicted
         occurs = n_either > 0
         f1 = 2 * n_right / np.where(occurs, n_either, 1)
         accuracy[:, seed] = n_right.sum(axis=1) / n_labelled.sum(axis=1)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from train.table.rows import Comparison, Delta, Row, Table
 
 FEW_GROUPS = 50  # below it the percentile bootstrap covers visibly less than it says
+PROTOCOLS = ("official", "clean")
 METRICS = (("accuracy", "accuracy", "points", 2), ("macro_f1", "macro-F1", "", 4))
 
 
@@ -139,11 +140,13 @@ def notes(table: "Table") -> list[str]:
         seeds = str(n_seeds[0]) if len(n_seeds) == 1 else f"{n_seeds[0]} to {n_seeds[-1]}"
         plural = "" if seeds == "1" else "s"
         counts.append(f"{protocol}: {n_test} test images in {n_groups} groups of copies, {seeds} seed{plural}.")
+    absent = [protocol for protocol in PROTOCOLS if protocol not in table.protocols]
     has_controls = any(row.model_minus_control for row in table.rows)
     return [
         "Paper: published on DermNet, one run; comparable only to ours on DermNet's official split.",
         "Ours: mean ± standard deviation over seeds; accuracy in %, macro-F1 in [0, 1].",
         *counts,
+        *(f"{protocol}: not trained; a table for others shows both protocols." for protocol in absent),
         f"95 % intervals: over seeds, Student's t; bootstrap, {N_RESAMPLES} resamples of seeds and of groups of test "
         "images; of a difference, paired by seed and image, and not corrected for the number of rows.",
         *(["One seed: its intervals cover other test images, not chance in training."] if is_single else []),
