@@ -2,8 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from builders.class_terms import words_of
 
 ECHO_WORDS = 8  # so many words of the prompt in a row are no accident
 LOOP_TIMES = 4  # a phrase said so often in a row is a loop
@@ -46,60 +48,6 @@ REFUSAL = re.compile(
     r"|unable to (?:assist|help|comply|provide a description))",
     re.IGNORECASE,
 )
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_COMMON = frozenset(
-    {
-        "and",
-        "or",
-        "other",
-        "the",
-        "of",
-        "with",
-        "photos",
-        "photo",
-        "pictures",
-        "images",
-        "skin",
-        "disease",
-        "diseases",
-        "disorder",
-        "disorders",
-        "related",
-        "benign",
-        "conditions",
-        "condition",
-        "infections",
-        "infection",
-        "eruptions",
-        "hyphen",
-    }
-)
-# What DermNet's class folders are also called; keys are words of the folder's name.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "acne": ("comedonal acne", "acne vulgaris"),
-    "alopecia": ("hair loss disorder", "alopecia areata"),
-    "atopic": ("eczema",),
-    "candidiasis": ("thrush", "yeast infection"),
-    "cellulitis": ("erysipelas",),
-    "eczema": ("atopic dermatitis", "eczematous dermatitis"),
-    "hives": ("urticaria",),
-    "hpv": ("human papillomavirus", "condyloma"),
-    "keratosis": ("keratoses",),
-    "keratoses": ("keratosis",),
-    "lupus": ("lupus erythematosus",),
-    "melanoma": ("malignant melanoma",),
-    "moles": ("mole", "naevus"),
-    "molluscum": ("molluscum contagiosum",),
-    "nail": ("onychomycosis",),
-    "nevi": ("nevus", "naevus", "naevi"),
-    "psoriasis": ("psoriatic",),
-    "ringworm": ("tinea",),
-    "scabies": ("sarcoptes",),
-    "tinea": ("ringworm", "dermatophytosis", "dermatophyte"),
-    "urticaria": ("hives",),
-    "vasculitis": ("vasculitic",),
-    "warts": ("wart", "verruca", "verrucae"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +63,6 @@ class Answered:
 def flags_of(answered: Answered) -> tuple[str, ...]:
     """The names of the rules that the description breaks, in alphabetical order."""
     return tuple(name for name, rule in sorted(FLAGS.items()) if rule(answered))
-
-
-def class_terms(labels: Iterable[str]) -> frozenset[str]:
-    """What must not stand in a description, or the text gives the class away: the classes' words and their synonyms.
-
-    `Acne and Rosacea Photos` gives `acne`, `rosacea`, and what `SYNONYMS` knows of them. Words below four letters and
-    words that name no class (`skin`, `photos`, `other`) are left out.
-    """
-    terms: set[str] = set()
-    for label in labels:
-        words = [word for word in _words(label) if len(word) > 3 or word in SYNONYMS]
-        for word in words:
-            if word not in _COMMON:
-                terms |= {word, *SYNONYMS.get(word, ())}
-    return frozenset(terms)
 
 
 def _is_empty(answered: Answered) -> bool:
@@ -148,14 +81,14 @@ def _is_repetitive(answered: Answered) -> bool:
     """A phrase of up to 12 words `LOOP_TIMES` times in a row, or a sentence of 4 or more `SENTENCE_TIMES` times."""
     if answered.finish_reason == "repetition":
         return True
-    words = _words(answered.text)
+    words = words_of(answered.text)
     for size in range(1, 13):
         in_a_row = 0
         for place in range(size, len(words)):
             in_a_row = in_a_row + 1 if words[place] == words[place - size] else 0
             if in_a_row == size * (LOOP_TIMES - 1):
                 return True
-    sentences = Counter(" ".join(_words(part)) for part in re.split(r"[.!?\n]+", answered.text))
+    sentences = Counter(" ".join(words_of(part)) for part in re.split(r"[.!?\n]+", answered.text))
     return any(times >= SENTENCE_TIMES and sentence.count(" ") >= 3 for sentence, times in sentences.items())
 
 
@@ -164,23 +97,19 @@ def _is_not_english(answered: Answered) -> bool:
     letters = [character for character in answered.text if character.isalpha()]
     if letters and sum(character.isascii() for character in letters) < 0.8 * len(letters):
         return True
-    words = _words(answered.text)
+    words = words_of(answered.text)
     return len(words) >= 12 and sum(word in ENGLISH for word in words) < ENGLISH_SHARE * len(words)
 
 
 def _names_label(answered: Answered) -> bool:
-    text = " " + " ".join(_words(answered.text)) + " "
+    text = " " + " ".join(words_of(answered.text)) + " "
     return any(f" {term} " in text for term in answered.class_terms)
 
 
 def _echoes_prompt(answered: Answered) -> bool:
-    prompt, words = _words(answered.prompt), _words(answered.text)
+    prompt, words = words_of(answered.prompt), words_of(answered.text)
     said = {tuple(words[place : place + ECHO_WORDS]) for place in range(len(words) - ECHO_WORDS + 1)}
     return any(tuple(prompt[place : place + ECHO_WORDS]) in said for place in range(len(prompt) - ECHO_WORDS + 1))
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
 
 
 FLAGS: dict[str, Callable[[Answered], bool]] = {

@@ -8,7 +8,7 @@ from annotate.config import AnnotateConfig
 from annotate.describe import Describer, answers_of, check_with
 from annotate.dry_run import Plan, plan
 from annotate.engines import EngineConfig, EngineFacts, choose_engine, load_engine
-from annotate.flags import FLAGS, class_terms
+from annotate.flags import FLAGS
 from annotate.images import group_by_bytes, index_of
 from annotate.models import Model, resolve_model
 from annotate.parts import PartWriter
@@ -24,6 +24,7 @@ from annotate.seen import Retry, Seen, inherited_rows, read_seen, texts_of
 from annotate.sessions import SessionLog, read_sessions
 from annotate.shard import Shard, parse_shard
 from annotate.summary import AnnotateSummary, summarise
+from builders.class_terms import class_terms
 from builders.errors import UserError, choose
 from builders.files import write_json
 from builders.index import n_cores

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from builders.dataset_folder import DescriptionSet, choose_set, read_sets
 from builders.errors import UserError
@@ -91,6 +93,8 @@ def _fetch(repo_id: str, set_name: str | None, revision: str | None) -> Path:
             repo_id, repo_type="dataset", revision=revision, allow_patterns=["README.md", "provenance/*.json"]
         )
         commit = Path(about).name
+        if revision is not None and _COMMIT.fullmatch(revision) and commit != revision:
+            raise RuntimeError(f"asked the Hub for commit {revision} of {repo_id} and got {about}")
         chosen = choose_set(read_sets(Path(about)), set_name)
         folder = snapshot_download(
             repo_id,
@@ -118,7 +122,29 @@ def _fetch(repo_id: str, set_name: str | None, revision: str | None) -> Path:
 def _load_shards(chosen: DescriptionSet) -> datasets.DatasetDict:
     # Names are escaped because `datasets` takes every file name for a pattern; features come from the shards' metadata.
     files = {split: [glob.escape(str(shard)) for shard in shards] for split, shards in chosen.shards.items()}
-    return datasets.load_dataset("parquet", data_files=files)
+    loaded = datasets.load_dataset("parquet", data_files=files)
+    if _is_stale(loaded, chosen):
+        _LOG.warning("the cache of `datasets` held other rows than %s: read again", chosen.name)
+        loaded = datasets.load_dataset("parquet", data_files=files, download_mode="force_redownload")
+        if _is_stale(loaded, chosen):
+            raise RuntimeError(f"`datasets` reads other rows than the shards of {chosen.name} hold")
+    return loaded
+
+
+def _is_stale(loaded: datasets.DatasetDict, chosen: DescriptionSet) -> bool:
+    """Whether a column other than the images differs from the shards'.
+
+    `datasets` knows a local file by its path and time of change alone: one that was replaced by a copy with the same
+    time (`cp -p`, `tar`, `rsync -t`) would be read from its cache as it was before.
+    """
+    for split, shards in chosen.shards.items():
+        rows = loaded[split]
+        columns = [name for name in rows.column_names if name != "image"]
+        stored = pa.concat_tables([pq.read_table(shard, columns=columns) for shard in shards])
+        cached = rows.select_columns(columns).with_format("arrow")[:]
+        if len(stored) != len(cached) or any(stored[name].to_pylist() != cached[name].to_pylist() for name in columns):
+            return True
+    return False
 
 
 def _join(loaded: datasets.DatasetDict, images: str | Path, allow_missing: bool) -> datasets.DatasetDict:

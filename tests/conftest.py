@@ -1,14 +1,17 @@
 """What several tests start from: a small collection of photographs, finished runs over it, the shared data, goldens.
 
-Fixtures: `photographs`, `make_run`, `shared_data` (real data sets beside the checkout, skipped where absent), `golden`
-(compares a text with tests/golden/<name>; `pytest --update-golden` rewrites it). No test may reach the network.
+Fixtures: `photographs`, `make_run`, `backbones` (random encoders small enough to train), `shared_data` (real data sets
+beside the checkout, skipped where absent), `golden` (compares a text with tests/golden/<name>; `pytest --update-golden`
+rewrites it). No test may reach the network.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from PIL import Image
 
@@ -17,6 +20,9 @@ from builders.index import index_images, write_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}  # children too
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test judges how fast a machine is
+hypothesis.settings.load_profile("untimed")
 
 TESTS = Path(__file__).resolve().parent
 SHARED_DATA = TESTS.parents[1] / "shared" / "data"
@@ -158,3 +164,32 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random ViT (`vit`) and a random BERT (`bert`), small enough to fine-tune in a test."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    from builders.torch_repair import repair
+
+    repair()
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    folder = tmp_path_factory.mktemp("backbones")
+    torch.manual_seed(0)
+    transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=16, patch_size=4)).save_pretrained(folder / "vit")
+    processor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *["flat", "small", "raised", "spot", "wide", "scaly", "area"]]
+    transformers.BertModel(transformers.BertConfig(**sizes, vocab_size=len(vocabulary))).save_pretrained(
+        folder / "bert"
+    )
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder / "bert")
+    return folder

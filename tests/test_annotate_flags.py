@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from annotate.flags import FLAGS, Answered, class_terms, flags_of
+from annotate.flags import FLAGS, Answered, flags_of
+from builders.class_terms import class_terms
 
 PROMPT = "You are a doctor. Please describe the image from a medical perspective in an objective manner."
 ORDINARY = (

@@ -1,9 +1,12 @@
 import logging
+import os
 import shutil
 import subprocess
 import sys
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import builders
@@ -70,6 +73,22 @@ def test_a_changed_zip_is_read_again(dataset, photographs, tmp_path):
     shutil.make_archive(str(tmp_path / "zipped"), "zip", photographs)
     joined = load(dataset, images=zipped, allow_missing=True)
     assert sum(row["image"] is None for row in joined["test"]) == 3
+
+
+def test_shards_that_were_replaced_with_their_time_kept_are_read_again(dataset, caplog):
+    """As `cp -p`, `tar` and `rsync -t` do; `datasets` alone would answer from its cache."""
+    load(dataset)
+    (shard,) = (dataset / "tiny-doctor").glob("train*.parquet")
+    before, rows = shard.stat(), pq.read_table(shard)
+    at = rows.column_names.index("description")
+    changed = rows.set_column(at, rows.schema.field(at), pa.array(["other words"] * len(rows), rows.schema.types[at]))
+    pq.write_table(changed, shard)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert set(load(dataset)["train"]["description"]) == {"other words"}
+    assert "held other rows than tiny-doctor: read again" in caplog.text
+    caplog.clear()
+    assert set(load(dataset)["train"]["description"]) == {"other words"}
+    assert not caplog.records
 
 
 def test_missing_and_changed_photographs_are_named(dataset, photographs, caplog):

@@ -36,7 +36,7 @@ def test_every_command_has_help_with_an_example(command):
 @pytest.fixture
 def experiment(tmp_path):
     (tmp_path / "predictions").mkdir()
-    rows = pa.table({"label": ["a", "b"], "predicted": ["a", "b"]})
+    rows = pa.table({name: ["a", "b"] for name in ("image_id", "group", "label", "predicted")})
     pq.write_table(rows, tmp_path / "predictions" / "concat-official-0.parquet")
     return tmp_path
 
@@ -44,7 +44,20 @@ def experiment(tmp_path):
 def test_table_prints_for_people_for_machines_and_for_a_readme(experiment):
     assert "Attention pooling" in call("table", experiment).stdout
     assert json.loads(call("table", experiment, "--json").stdout)["rows"][2]["ours"]["official"]["n_test"] == 2
-    assert call("table", experiment, "--markdown").stdout.startswith("| model | paper acc. |")
+    assert call("table", experiment, "--markdown").stdout.startswith("**published and ours**\n\n| model | paper acc. |")
+
+
+def test_a_table_is_also_printed_for_a_paper_and_for_a_spreadsheet_but_one_at_a_time(experiment):
+    assert call("table", experiment, "--latex").stdout.startswith("% published and ours\n\\begin{tabular}{lrrrr}")
+    assert call("table", experiment, "--csv").stdout.startswith("model,protocol,published_accuracy,")
+    raised = call("table", experiment, "--csv", "--json").exception
+    assert str(raised).startswith("a table is printed in one format at a time\n  fix: give one of")
+
+
+def test_an_unknown_control_is_named_before_anything_is_read():
+    raised = call("train", "dataset", "--out", "exp", "--control", "upside_down").exception
+    assert isinstance(raised, UserError)
+    assert str(raised).startswith("unknown control 'upside_down'; choose one of: constant_text, emap, empty_text,")
 
 
 def test_an_unknown_protocol_says_what_is_allowed():

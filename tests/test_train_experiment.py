@@ -1,7 +1,6 @@
 """train, as a whole: dataset → experiment folder → table → model folder → prediction, on three colours."""
 
 import io
-import json
 import shutil
 import socket
 
@@ -11,20 +10,19 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import f1_score
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from builders.build import BuildConfig, build
 from builders.errors import UserError
 from builders.files import read_json
-from builders.torch_repair import repair
+from train.backbones import load_image_backbone
 from train.config import TrainConfig
+from train.controls import CONTROLS
 from train.experiment import run
 from train.model import load_fusion_model
 from train.predict import Predictor, predict
 from train.table import experiment_table
 
 WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 @pytest.fixture(autouse=True)
@@ -34,29 +32,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def backbones(tmp_path_factory):
-    """A folder with a random ViT (`vit`) and a random BERT (`bert`), small enough to fine-tune in a test."""
-    repair()
-    import transformers
-
-    folder = tmp_path_factory.mktemp("backbones")
-    torch.manual_seed(0)
-    transformers.ViTModel(transformers.ViTConfig(**SIZES, image_size=16, patch_size=4)).save_pretrained(folder / "vit")
-    processor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "flat", *" ".join(WORDS.values()).split()]
-    transformers.BertModel(transformers.BertConfig(**SIZES, vocab_size=len(vocabulary))).save_pretrained(
-        folder / "bert"
-    )
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder / "bert")
-    return folder
 
 
 @pytest.fixture
@@ -331,3 +306,74 @@ def test_adapters_are_part_of_the_saved_weights(config, backbones):
 def test_an_unknown_remedy_for_imbalance_is_told_before_anything_is_loaded(config):
     with pytest.raises(UserError, match="unknown imbalance 'focal'; choose one of: balanced_sampler"):
         run(config(imbalance="focal", dataset="/nowhere"))
+
+
+def test_controls_are_rows_of_the_table_and_a_killed_matrix_goes_on(config, backbones):
+    plain = {"models": ("image_only", "gmu", "concat"), "n_seeds": 2, "protocol": "both"}
+    whole = run(config(**plain))
+    asked = {**plain, "controls": ("all",), "second_image_backbone": str(backbones / "vit")}
+    settings = config(**asked)
+    assert settings.controls == (*CONTROLS, "emap")
+    grown = run(settings)
+    assert set(grown.skipped) == set(whole.trained)
+    assert len(grown.trained) == (len(CONTROLS) + 1) * 2 * 2
+    names = {f"attention_pooling+{control}" for control in CONTROLS}
+    rows = {row.model: row for row in experiment_table(settings.out).rows if "+" in row.model}
+    best = [name for name in rows if name.endswith("+emap")]
+    assert names | set(best) == set(rows)
+    assert all(set(row.ours) == {"official", "clean"} for name, row in rows.items() if name in names)
+    assert sorted(protocol for name in best for protocol in rows[name].model_minus_control) == ["clean", "official"]
+    results = read_json(settings.out / "results.json")
+    assert set(results["runs"]) == {*whole.trained, *grown.trained}
+    assert results["runs"][f"{best[0]}-official-0"]["n_reference"] == results["runs"]["concat-official-0"]["n_test"]
+    assert not list((settings.out / "models").glob("*+*"))
+
+    lost = ["attention_pooling+masked_text-clean-1", f"{best[0]}-official-1"]
+    kept = {name: predictions(settings, name) for name in lost}
+    for name in lost:
+        (settings.out / "predictions" / f"{name}.parquet").unlink()
+    assert list(run(settings).trained) == lost
+    assert all(predictions(settings, name).equals(kept[name]) for name in lost)
+
+
+def test_controls_are_fine_tuned_as_their_model_is(config, backbones):
+    settings = config(
+        is_frozen=False, epochs=1, controls=("all",), second_image_backbone=str(backbones / "vit"), models=("gmu",)
+    )
+    assert len(run(settings).trained) == 1 + len(CONTROLS) + 1
+    trained = {
+        name: training["n_trained_parameters"]
+        for name, training in read_json(settings.out / "results.json")["runs"].items()
+        if "n_trained_parameters" in training
+    }
+    of_vit = trained["attention_pooling+second_image-official-0"] - trained["attention_pooling+random_text-official-0"]
+    assert of_vit == sum(p.numel() for p in load_image_backbone(str(backbones / "vit")).parameters())
+
+
+def test_a_control_that_cannot_be_is_a_clear_error(config):
+    for options, message in (
+        (
+            {"controls": ("upside_down",)},
+            "unknown control 'upside_down'; choose one of: constant_text, emap, empty_text",
+        ),
+        ({"controls": ("second_image",)}, "needs a second image encoder\n  fix: --second-image-backbone FOLDER"),
+        (
+            {"controls": ("empty_text",), "control_models": ("image_only",)},
+            "controls are of models with image and text, and image_only has one of them\n  fix: --control-model concat",
+        ),
+        ({"controls": ("emap",), "models": ("image_only",)}, "EMAP is of the best fusion, and no model with"),
+    ):
+        with pytest.raises(UserError) as raised:
+            run(config(**options))
+        assert message in str(raised.value)
+    assert "second_image" not in config(controls=("all",)).controls
+
+
+def test_emap_without_its_model_says_what_to_delete(config):
+    settings = config(models=("concat",))
+    run(settings)
+    shutil.rmtree(settings.out / "models" / "concat-official-0")
+    with pytest.raises(
+        UserError, match=r"EMAP needs the model .*, which was deleted\n  fix: delete .*concat-official-0"
+    ):
+        run(config(models=("concat",), controls=("emap",)))

@@ -28,6 +28,8 @@ MAY_CHANGE = (
     "out",
     "images",
     "models",
+    "controls",
+    "control_models",
     "n_seeds",
     "protocol",
     "device",

@@ -86,6 +86,22 @@ def train(
             min=1, help="Train adapters of this rank on the blocks, not the blocks; --image-lr 5e-4 suits them better."
         ),
     ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Repeatable. Rows that a gain has to be held against: shuffled_text, shuffled_text_within_class, "
+            "empty_text, constant_text, random_text, masked_text (class names masked), second_image, "
+            "matched_image_only, emap (of the best fusion). all: every one; second_image only where its encoder is "
+            "named."
+        ),
+    ] = None,
+    control_model: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. What controls are of; by default attention_pooling.")
+    ] = None,
+    second_image_backbone: Annotated[
+        str | None, typer.Option(help="For the control second_image: AutoModel folder, Hub id or tiny-internvl.")
+    ] = None,
+    second_image_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Train fusion classifiers on DATASET: models × protocols × seeds, each tested once.
@@ -105,6 +121,7 @@ def train(
     given = {
         "image_backbone": image_backbone,
         "text_backbone": text_backbone,
+        "control_models": tuple(control_model) if control_model else None,
     }
     try:
         config = TrainConfig.model_validate(
@@ -140,6 +157,9 @@ def train(
                 "image_layers": image_layers,
                 "text_layers": text_layers,
                 "lora": lora,
+                "controls": tuple(control or ()),
+                "second_image_backbone": second_image_backbone,
+                "second_image_revision": second_image_revision,
                 **{name: value for name, value in given.items() if value is not None},
             }
         )
@@ -159,20 +179,25 @@ def table(
     experiment: Annotated[Path, typer.Argument(help="An experiment folder, as `train` writes it.")],
     json: Annotated[bool, typer.Option("--json", help="For machines, numbers unrounded.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="For a README.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="For a paper.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="For a spreadsheet, numbers unrounded.")] = False,
 ) -> None:
-    """Print the paper's table beside ours, from the experiment's predictions alone.
+    """Print the paper's table beside ours, with intervals and paired tests, from the experiment's predictions alone.
 
     Example: vl-dermnet table exp --markdown
     """
     from rich.console import Console
 
+    from builders.errors import UserError
     from train.table import experiment_table, table_json
 
+    if json + markdown + latex + csv > 1:
+        raise UserError("a table is printed in one format at a time", "give one of --json, --markdown, --latex, --csv")
     found = experiment_table(experiment)
     if json:
         typer.echo(table_json(found))
-    elif markdown:
-        typer.echo(found.as_markdown(), nl=False)
+    elif markdown or latex or csv:
+        typer.echo(found.as_markdown() if markdown else found.as_latex() if latex else found.as_csv(), nl=False)
     else:
         # A pipe has no width: never fold numbers there.
         Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(found.as_rich())

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from builders.errors import UserError
 
@@ -14,6 +14,7 @@ PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
     "clean": ("clean",),
     "both": ("official", "clean"),
 }
+EMAP = "emap"  # a control that is computed from a trained model
 PAPER_MODELS = ("text_only", "image_only", "concat", "gating", "dual_film", "attention_pooling")
 
 
@@ -71,6 +72,12 @@ class TrainConfig(BaseModel):
     text_layers: Annotated[int, Field(ge=0)] | None = None
     lora: Annotated[int, Field(ge=1)] | None = None  # rank of the adapters
 
+    # Controls (train/controls): of which models, and the encoder that `second_image` puts in place of the text's.
+    second_image_backbone: str | None = None
+    second_image_revision: str | None = None
+    control_models: tuple[str, ...] = ("attention_pooling",)
+    controls: tuple[str, ...] = ()
+
     @field_validator("models")
     @classmethod
     def _spell_out(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,6 +90,21 @@ class TrainConfig(BaseModel):
                 spelled += FUSIONS
             else:
                 spelled += PAPER_MODELS if name == "all" else [name]
+        return tuple(dict.fromkeys(spelled))
+
+    @field_validator("controls")
+    @classmethod
+    def _spell_out_controls(cls, names: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        """`all` as every control, `second_image` among them where its encoder is named; each name once."""
+        spelled: list[str] = []
+        for name in names:
+            if name == "all":
+                from train.controls import CONTROLS
+
+                has_second = others.data.get("second_image_backbone") is not None
+                spelled += [each for each in (*CONTROLS, EMAP) if each != "second_image" or has_second]
+            else:
+                spelled.append(name)
         return tuple(dict.fromkeys(spelled))
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from builders import load
 from builders.errors import UserError
+from builders.loading import locate
 from train.config import Protocol, TrainConfig
 
 Rows = npt.NDArray[np.int64]  # positions in Examples
@@ -23,7 +24,8 @@ class Examples:
 
     `texts` has "" where there is no usable description. `groups` names copies of the same photograph alike. `splits`
     maps a protocol to train | validation | test | excluded per row. `read_image` gives an image's bytes by position,
-    and is None where the dataset holds no images. `n_without_text` is told.
+    and is None where the dataset holds no images. `n_without_text` is told. `commit` is that of the Hub's repository
+    which was really read, None for a folder.
     """
 
     image_ids: list[str]
@@ -35,6 +37,7 @@ class Examples:
     splits: dict[Protocol, npt.NDArray[np.str_]]
     read_image: Callable[[int], bytes] | None
     n_without_text: int
+    commit: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -62,8 +65,11 @@ def load_examples(config: TrainConfig) -> Examples:
 
     Raises `UserError` on rows without a label, and on missing columns.
     """
-    loaded = load(config.dataset, set_name=config.set_name, images=config.images, revision=config.revision)
-    return examples_of(datasets.concatenate_datasets(list(loaded.values())), config.dataset)
+    folder = locate(config.dataset, set_name=config.set_name, revision=config.revision)
+    loaded = load(folder, set_name=config.set_name, images=config.images)
+    examples = examples_of(datasets.concatenate_datasets(list(loaded.values())), config.dataset)
+    is_local = Path(config.dataset).is_dir()
+    return examples if is_local else replace(examples, commit=folder.name)  # a snapshot is called after its commit
 
 
 def examples_of(rows: datasets.Dataset, name: str) -> Examples:
@@ -108,7 +114,12 @@ def _image_reader(rows: datasets.Dataset) -> Callable[[int], bytes] | None:
     undecoded = rows.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
 
     def read_image(row: int) -> bytes:
-        image: dict[str, Any] = undecoded[row]["image"]
+        image: dict[str, Any] | None = undecoded[row]["image"]
+        if image is None:
+            raise UserError(
+                f"the image of row {row}, image_id {rows['image_id'][row]}, is missing",
+                "build the dataset again with its images, or join them: --images FOLDER",
+            )
         return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
 
     return read_image

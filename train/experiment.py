@@ -19,33 +19,23 @@ from rich.console import Console
 from builders.errors import UserError, choose
 from builders.files import read_json, write_json, write_table
 from train.checkpoint import FILE_NAME, MAY_CHANGE
-from train.config import Protocol, TrainConfig
+from train.config import EMAP, Protocol, TrainConfig
+from train.controls import CONTROLS
+from train.controls.emap import emap_logits, reference_rows
+from train.controls.setting import Controlled, Setting
 from train.data import Examples, Split, load_examples, split_of
-from train.fusion import FUSIONS
 from train.imbalance import IMBALANCE
 from train.inputs import CachedInputs, Inputs
 from train.loop import Fitted, fit, predict_logits
-from train.model import FusionModel, save_model
+from train.matrix import Run, emap_runs, model_folder_of, predictions_of, record_of, records, runs_of
+from train.model import FusionModel, load_fusion_model, save_model
 from train.parts import Parts, load_parts
 from train.processes import Processes, joined_processes
 from train.progress import progress_bar, say
 from train.table import experiment_table
 
 _SMALL_BATCH = 1 << 23  # values that a step reads
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One cell of the matrix; `name` is that of its predictions file and model folder."""
-
-    model: str
-    protocol: Protocol
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """MODEL-PROTOCOL-SEED."""
-        return f"{self.model}-{self.protocol}-{self.seed}"
+_MAY_COME = ("second_image_backbone", "second_image_revision")  # named later, when a control asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,39 +63,44 @@ def run(config: TrainConfig) -> Experiment:
 def _run(config: TrainConfig, processes: Processes) -> Experiment:
     console = Console(stderr=True, quiet=not processes.is_first)
     datasets.disable_progress_bars()  # ours are below
-    models = config.models
-    for name in models:
-        choose("model", name, list(FUSIONS))
+    runs = runs_of(config)
     choose("imbalance", config.imbalance, list(IMBALANCE))
     with processes.first_alone():
         examples = load_examples(config)
         if processes.is_first:
             _write_config(config, examples)
-    runs = [Run(m, p, s) for p in config.protocols for s in range(config.n_seeds) for m in models]
-    pending = processes.told_by_first([each for each in runs if not _predictions_of(config, each).is_file()])
-    skipped = tuple(each.name for each in runs if each not in pending)
+    pending = processes.told_by_first([each for each in runs if not predictions_of(config, each).is_file()])
+    skipped = [each.name for each in runs if each not in pending]
     splits: dict[Protocol, Split] = {protocol: split_of(examples, protocol) for protocol in config.protocols}
     _tell_data(console, examples, splits)
     if skipped:
         say(console, f"{len(skipped)} of {len(runs)} runs are finished already and are skipped")
 
+    device = device_of(config)
     if pending:
-        device = device_of(config)
         with processes.first_alone():  # fills the cache
             parts = load_parts(config, examples, {each.model for each in pending}, device, console)
         with progress_bar(console, "train", len(pending) * config.n_epochs) as advance:
             for each in pending:
                 _train_one(config, examples, splits[each.protocol], each, parts, device, advance, console, processes)
+    trained = [each.name for each in pending]
     if processes.is_first:
+        for protocol in config.protocols if EMAP in config.controls else ():
+            asked = emap_runs(config, protocol)
+            unasked = [each for each in asked if not predictions_of(config, each).is_file()]
+            _project(config, examples, splits[protocol], unasked, device, console)
+            trained += [each.name for each in unasked]
+            skipped += [each.name for each in asked if each not in unasked]
         write_json(
             config.out / "results.json",
             {
                 "fingerprint": examples.fingerprint,
+                "commit": examples.commit,
                 "table": experiment_table(config.out).as_json(),
-                "runs": {file.parent.name: read_json(file)["training"] for file in _model_configs(config)},
+                "runs": records(config),
             },
         )
-    return Experiment(config.out, tuple(each.name for each in pending), skipped, processes.is_first)
+    return Experiment(config.out, tuple(trained), tuple(skipped), processes.is_first)
 
 
 def device_of(config: TrainConfig) -> torch.device:
@@ -131,16 +126,19 @@ def _train_one(
 ) -> None:
     """Fit one model, test it once, write its folder and then its predictions."""
     started = time.monotonic()
-    torch.manual_seed(this.seed)
     image, text = (parts.image, parts.text) if config.is_frozen else copy.deepcopy((parts.image, parts.text))
-    model = FusionModel(this.model, examples.class_names, image, text).to(device)
+    setting = Setting(this.model, this.seed, examples, split, image, text, parts.inputs, config, device, console)
+    controlled = (
+        CONTROLS[this.control](setting) if this.control else Controlled(setting.build(image, text), parts.inputs)
+    )
+    model, inputs = controlled.model, controlled.inputs
     with _threads_for(model, parts.inputs, config, device):
         fitted = fit(
             model,
-            parts.inputs,
+            inputs,
             examples.labels,
             split,
-            config,
+            controlled.config or config,
             this.seed,
             on_epoch=lambda _: advance(1),
             checkpoints=_checkpoints_of(config, this),
@@ -151,21 +149,45 @@ def _train_one(
     advance(config.n_epochs - len(fitted.history))  # where patience ended
     if not processes.is_first:
         return
-    logits = predict_logits(model, parts.inputs, split.test, config.micro_batch_size)
-    save_model(
-        model,
-        _model_folder(config, this),
-        config.max_text_tokens,
-        training=_record(config, this, model, split, fitted, time.monotonic() - started),
-        frozen_backbones=config.out / "backbones" if config.is_frozen else None,
-    )
-    write_table(_predictions_of(config, this), _predictions(examples, split, logits))
+    logits = predict_logits(model, inputs, split.test, config.micro_batch_size)
+    training = _record(config, this, model, split, fitted, time.monotonic() - started)
+    if this.control:
+        write_json(record_of(config, this), {"training": training})
+    else:
+        save_model(
+            model,
+            model_folder_of(config, this),
+            config.max_text_tokens,
+            training=training,
+            frozen_backbones=config.out / "backbones" if config.is_frozen else None,
+        )
+    write_table(predictions_of(config, this), _predictions(examples, split, logits))
     shutil.rmtree(_checkpoints_of(config, this), ignore_errors=True)
     say(
         console,
         f"{this.name}: validation macro-F1 {fitted.best.validation_macro_f1:.3f} "
         f"in epoch {fitted.best.epoch} of {config.n_epochs}, {time.monotonic() - started:.1f} s",
     )
+
+
+def _project(
+    config: TrainConfig, examples: Examples, split: Split, asked: list[Run], device: torch.device, console: Console
+) -> None:
+    """Write what the additive projection of each trained model in `asked` predicts of the test rows."""
+    if not asked:
+        return
+    parts = load_parts(config, examples, {each.model for each in asked}, device, console)
+    for each in asked:
+        started = time.monotonic()
+        model, _ = load_fusion_model(model_folder_of(config, Run(each.model, each.protocol, each.seed)))
+        reference = reference_rows(split.test, model.uses_tokens)
+        with _threads_for(model, parts.inputs, config, device):
+            logits = emap_logits(model.to(device), parts.inputs, split.test, reference, config.batch_size)
+        seconds = round(time.monotonic() - started, 2)
+        training = {**asdict(each), "n_test": len(split.test), "n_reference": len(reference), "seconds": seconds}
+        write_json(record_of(config, each), {"training": training})
+        write_table(predictions_of(config, each), _predictions(examples, split, logits))
+        say(console, f"{each.name}: {len(split.test)} test rows, means over {len(reference)} of them, {seconds:.1f} s")
 
 
 @contextmanager
@@ -196,7 +218,8 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     ):  # else nothing was trained with it
         before: dict[str, Any] = read_json(path)
         for key, value in resolved.items():
-            if key not in MAY_CHANGE and before.get(key) != value:
+            is_new = key in _MAY_COME and before.get(key) is None
+            if key not in MAY_CHANGE and not is_new and before.get(key) != value:
                 raise UserError(
                     f"{config.out} holds an experiment with another {key}: there {before.get(key)!r}, now {value!r}",
                     "choose another --out, or delete the folder to train everything again",
@@ -221,6 +244,10 @@ def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Spli
             f"{protocol}: {len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test rows, "
             f"{len(examples.class_names)} classes",
         )
+        absent = np.setdiff1d(examples.labels[split.test], examples.labels[split.train])
+        if len(absent):
+            named = ", ".join(f"'{examples.class_names[label]}'" for label in absent)
+            say(console, f"{protocol}: no train rows of {named}: test rows of it can only be wrong, and they count")
     if examples.n_without_text:
         say(console, f"{examples.n_without_text} rows have no description; their text is empty")
 
@@ -258,19 +285,5 @@ def _predictions(examples: Examples, split: Split, logits: npt.NDArray[np.float3
     return table
 
 
-def _predictions_of(config: TrainConfig, this: Run) -> Path:
-    return config.out / "predictions" / f"{this.name}.parquet"
-
-
-def _model_configs(config: TrainConfig) -> list[Path]:
-    """Of every finished run, also of earlier calls, whose model folder was not deleted since."""
-    finished = {file.stem for file in (config.out / "predictions").glob("*.parquet")}
-    return [file for file in sorted((config.out / "models").glob("*/config.json")) if file.parent.name in finished]
-
-
 def _checkpoints_of(config: TrainConfig, this: Run) -> Path:
     return config.out / "checkpoints" / this.name
-
-
-def _model_folder(config: TrainConfig, this: Run) -> Path:
-    return config.out / "models" / this.name

@@ -48,7 +48,6 @@ class LiveInputs:
         on_device = resident(pixels, device) if isinstance(pixels, np.ndarray) else None
         self.pixels = pixels if on_device is None else on_device
         self.texts = texts
-        self.lengths = None if texts is None else texts.mask.sum(axis=1)  # (n,) tokens
         self.device = device
         self.is_augmented = is_augmented
 
@@ -59,8 +58,8 @@ class LiveInputs:
             pixels = self.pixels_of(rows)
             if order is not None and self.is_augmented:
                 pixels = augment(pixels, rows, *order)
-        if model.text is not None and self.texts is not None and self.lengths is not None:
-            length = max(1, int(self.lengths[rows].max()))  # no longer than the batch needs
+        if model.text is not None and self.texts is not None:
+            length = max(1, int(self.texts.mask[rows].sum(axis=1).max()))  # no longer than the batch needs
             token_ids = self._moved(self.texts.token_ids[rows, :length])
             mask = self._moved(self.texts.mask[rows, :length])
         return model.encode(pixels, token_ids, mask, len(rows))

@@ -22,16 +22,23 @@ def choose_trained(model: FusionModel, config: TrainConfig) -> None:
         (model.image, config.image_layers, "--image-layers"),
         (model.text, config.text_layers, "--text-layers"),
     ):
-        if backbone is not None and config.lora is not None:
+        if backbone is None or not has_weights(backbone):
+            continue
+        if config.lora is not None:
             add_adapters(backbone, config.lora, n_layers, option)
-        elif backbone is not None and n_layers is None:
+        elif n_layers is None:
             backbone.model.requires_grad_(True)
-        elif backbone is not None and n_layers:
+        elif n_layers:
             first = next(last_blocks(backbone, n_layers, option)[0][1].parameters())
             is_above = False
             for parameter in backbone.model.parameters():  # in the order of registration: norms after the blocks last
                 is_above = is_above or parameter is first
                 parameter.requires_grad_(is_above)
+
+
+def has_weights(backbone: nn.Module) -> bool:
+    """Whether there is anything to train: a control may put given vectors where an encoder was."""
+    return next(backbone.parameters(), None) is not None
 
 
 def last_blocks(backbone: ImageBackbone | TextBackbone, n_layers: int | None, option: str) -> list[tuple[str, Any]]:
@@ -76,8 +83,10 @@ def add_adapters(backbone: ImageBackbone | TextBackbone, rank: int, n_layers: in
 def merge_adapters(model: FusionModel) -> None:
     """Add the adapters to the weights that they adapt, so that the backbones are plain models again."""
     for backbone in (model.image, model.text):
-        merge: Any = None if backbone is None else getattr(backbone.model, "merge_and_unload", None)
-        if backbone is not None and merge is not None:
+        if backbone is None or not has_weights(backbone):
+            continue
+        merge: Any = getattr(backbone.model, "merge_and_unload", None)
+        if merge is not None:
             backbone.model = merge()
 
 

@@ -109,10 +109,9 @@ class TrainerLoop:
 
     def _collate(self, chosen: Sequence[int]) -> dict[str, Tensor]:
         rows = np.asarray(chosen, dtype=np.int64)
-        texts, lengths = self.inputs.texts, self.inputs.lengths
+        texts = self.inputs.texts
         assert texts is not None
-        assert lengths is not None
-        length = int(lengths[rows].max())
+        length = int(texts.mask[rows].sum(axis=1).max())
         pixels = self.inputs.pixels_of(rows)
         return {
             "pixels": augment(pixels, rows, self.seed, 0),

@@ -1,0 +1,108 @@
+"""The matrix of an experiment: which runs it is of, what they are called, and which are finished."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from builders.errors import UserError, choose
+from builders.files import read_json
+from train.config import EMAP, Protocol, TrainConfig
+from train.controls import CONTROLS
+from train.fusion import FUSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell of the matrix; `name` is that of its predictions file and, without a control, of its model folder."""
+
+    model: str
+    protocol: Protocol
+    seed: int
+    control: str = ""
+
+    @property
+    def row(self) -> str:
+        """The table's row that it is in: MODEL, or MODEL+CONTROL."""
+        return f"{self.model}+{self.control}" if self.control else self.model
+
+    @property
+    def name(self) -> str:
+        """MODEL-PROTOCOL-SEED, or MODEL+CONTROL-PROTOCOL-SEED."""
+        return f"{self.row}-{self.protocol}-{self.seed}"
+
+
+def runs_of(config: TrainConfig) -> list[Run]:
+    """Every run that trains: the models, then the controls. Raises `UserError` on a name that does not exist."""
+    for name in config.models:
+        choose("model", name, list(FUSIONS))
+    for name in config.controls:
+        choose("control", name, [*CONTROLS, EMAP])
+    if "second_image" in config.controls and config.second_image_backbone is None:
+        raise UserError("the control second_image needs a second image encoder", "--second-image-backbone FOLDER")
+    for name in config.control_models if config.controls else ():
+        choose("model", name, list(FUSIONS))
+        if not is_fusion(name):
+            raise UserError(
+                f"controls are of models with image and text, and {name} has one of them", "--control-model concat"
+            )
+    cells: list[tuple[Protocol, int]] = [
+        (protocol, seed) for protocol in config.protocols for seed in range(config.n_seeds)
+    ]
+    trained = [name for name in config.controls if name != EMAP]
+    models = [Run(model, protocol, seed) for protocol, seed in cells for model in config.models]
+    return models + [
+        Run(model, protocol, seed, control)
+        for protocol, seed in cells
+        for model in config.control_models
+        for control in trained
+    ]
+
+
+def emap_runs(config: TrainConfig, protocol: Protocol) -> list[Run]:
+    """EMAP of the best fusion of a protocol, by mean macro-F1 on validation over the experiment's seeds."""
+    fusions = [name for name in config.models if is_fusion(name)]
+    if not fusions:
+        raise UserError("EMAP is of the best fusion, and no model with image and text is trained", "--model all")
+    best = max(
+        fusions, key=lambda name: mean(_validated(config, Run(name, protocol, s)) for s in range(config.n_seeds))
+    )
+    return [Run(best, protocol, seed, EMAP) for seed in range(config.n_seeds)]
+
+
+def is_fusion(model: str) -> bool:
+    """Whether a model reads both modalities."""
+    return FUSIONS[model].uses_image and FUSIONS[model].uses_text
+
+
+def predictions_of(config: TrainConfig, this: Run) -> Path:
+    """The file that is written last: where it is, the run is finished."""
+    return config.out / "predictions" / f"{this.name}.parquet"
+
+
+def model_folder_of(config: TrainConfig, this: Run) -> Path:
+    """Where a run without a control leaves its model."""
+    return config.out / "models" / this.name
+
+
+def record_of(config: TrainConfig, this: Run) -> Path:
+    """Where a control leaves the history of its training; its model is of no use and is not kept."""
+    return config.out / "controls" / f"{this.name}.json"
+
+
+def records(config: TrainConfig) -> dict[str, Any]:
+    """By name, how each finished run was trained, also of earlier calls, whose folder was not deleted since."""
+    finished = {file.stem for file in (config.out / "predictions").glob("*.parquet")}
+    files = {file.parent.name: file for file in sorted((config.out / "models").glob("*/config.json"))}
+    files |= {file.stem: file for file in sorted((config.out / "controls").glob("*.json"))}
+    return {name: read_json(file)["training"] for name, file in files.items() if name in finished}
+
+
+def _validated(config: TrainConfig, this: Run) -> float:
+    path = model_folder_of(config, this) / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"EMAP needs the model {path.parent}, which was deleted",
+            f"delete {predictions_of(config, this)} as well, so that it is trained again",
+        )
+    return float(read_json(path)["training"]["best"]["validation_macro_f1"])

@@ -1,0 +1,1 @@
+"""What chance may have done to a result: intervals and paired tests, each file with its source."""

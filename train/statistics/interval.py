@@ -1,0 +1,51 @@
+"""An interval, and the one over seeds that assumes normal seeds: Student's t."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From `low` to `high`, 95 % unless told otherwise."""
+
+    low: float
+    high: float
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """`mean ± t(level, n - 1) · sd / √n`; None for a single value, which says nothing about chance.
+
+    It covers what another seed would change, not what other test images would.
+    Student 1908, "The probable error of a mean", Biometrika 6(1).
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    half = t_quantile(level, n - 1) * stdev(values) / math.sqrt(n)
+    return Interval(mean(values) - half, mean(values) + half)
+
+
+def t_quantile(level: float, n_free: int) -> float:
+    """The t with `P(|T| <= t) = level` for `n_free` degrees of freedom, by halving an interval."""
+    low, high = 0.0, 1.0
+    while t_probability(high, n_free) < level:
+        low, high = high, 2 * high
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_probability(middle, n_free) < level else (low, middle)
+    return high
+
+
+def t_probability(t: float, n_free: int) -> float:
+    """`P(|T| <= t)` for whole `n_free`, exactly: Abramowitz & Stegun 1964, 26.7.3 (odd) and 26.7.4 (even)."""
+    angle = math.atan(t / math.sqrt(n_free))
+    cosine = math.cos(angle)
+    is_odd = n_free % 2 == 1
+    term = cosine if is_odd else 1.0
+    total = 0.0
+    for k in range(1 if is_odd else 0, n_free - 1, 2):  # the power of the cosine
+        total += term
+        term *= cosine * cosine * (k + 1) / (k + 2)
+    return 2 / math.pi * (angle + math.sin(angle) * total) if is_odd else math.sin(angle) * total

@@ -1,0 +1,217 @@
+"""The table in words: its parts as text, the sentences about text, and the notes; the same for every rendering."""
+
+from typing import TYPE_CHECKING, Any
+
+from train.statistics.bootstrap import N_RESAMPLES
+from train.statistics.interval import Interval
+from train.table.published import reads_both
+from train.table.render import Part
+
+if TYPE_CHECKING:
+    from train.table.rows import Comparison, Delta, Row, Table
+
+FEW_GROUPS = 50  # below it the percentile bootstrap covers visibly less than it says
+PROTOCOLS = ("official", "clean")
+METRICS = (("accuracy", "accuracy", "points", 2), ("macro_f1", "macro-F1", "", 4))
+
+
+def parts(table: "Table") -> list[Part]:
+    """The paper's table; then by protocol intervals, each row against the image alone, each model against controls."""
+    found = [overview(table)]
+    for protocol in table.protocols:
+        found.append(_intervals(table, protocol))
+        against = {row.title: row.against_image_only.get(protocol) for row in table.rows}
+        found += _differences(f"{protocol}: minus ViT (image only)", "model", against)
+        over = {row.title: row.model_minus_control.get(protocol) for row in table.rows}
+        found += _differences(f"{protocol}: model minus its control", "control", over)
+    return found
+
+
+def overview(table: "Table") -> Part:
+    """What the paper reports beside ours, mean ± sd, both protocols side by side."""
+    header = ["model", "paper acc.", "paper F1"]
+    header += [f"{protocol} {metric}" for protocol in table.protocols for metric in ("acc.", "F1")]
+    lines: list[list[str]] = []
+    for row in table.rows:
+        has_published = row.published_accuracy is not None and row.published_macro_f1 is not None
+        line = [row.title]
+        line += [f"{row.published_accuracy:.2f}", f"{row.published_macro_f1:.4f}"] if has_published else ["–", "–"]
+        for protocol in table.protocols:
+            score = row.ours.get(protocol)
+            line += (
+                ["–", "–"]
+                if score is None
+                else [
+                    _plus_minus(score.accuracy_mean, score.accuracy_sd, 2),
+                    _plus_minus(score.macro_f1_mean, score.macro_f1_sd, 4),
+                ]
+            )
+        lines.append(line)
+    return Part("published and ours", header, lines)
+
+
+def _intervals(table: "Table", protocol: str) -> Part:
+    header = ["model", "acc. over seeds", "acc. bootstrap", "F1 over seeds", "F1 bootstrap"]
+    lines = [
+        [
+            row.title,
+            _span(score.accuracy_over_seeds, 2),
+            _span(score.accuracy_bootstrap, 2),
+            _span(score.macro_f1_over_seeds, 4),
+            _span(score.macro_f1_bootstrap, 4),
+        ]
+        for row in table.rows
+        if (score := row.ours.get(protocol)) is not None
+    ]
+    return Part(f"{protocol}: 95 % intervals", header, lines)
+
+
+def _differences(title: str, what: str, found: "dict[str, Comparison | None]") -> list[Part]:
+    header = [what, "Δ acc.", "95 %", "Δ F1", "95 %", "only right", "p", "p (Holm)"]
+    lines = [
+        [
+            name,
+            _signed(f"{each.accuracy.mean:+.2f}"),
+            _span(Interval(each.accuracy.low, each.accuracy.high), 2, "+"),
+            _signed(f"{each.macro_f1.mean:+.4f}"),
+            _span(Interval(each.macro_f1.low, each.macro_f1.high), 4, "+"),
+            f"{each.n_only_first} : {each.n_only_second}",
+            _p(each.p_value),
+            _p(each.p_holm),
+        ]
+        for name, each in found.items()
+        if each is not None
+    ]
+    return [Part(title, header, lines)] if lines else []
+
+
+def sentences(table: "Table") -> list[str]:
+    """For each protocol and metric: where text helps, where it hurts, where it cannot be told; from the intervals.
+
+    Then for each control, whether the model's own input helps over it.
+    """
+    said: list[str] = []
+    fusions = [row for row in table.rows if reads_both(row.model)]
+    for protocol in table.protocols:
+        compared = [
+            (row.title, row.against_image_only[protocol]) for row in fusions if protocol in row.against_image_only
+        ]
+        if not compared:
+            said.append(f"{protocol}: whether text helps cannot be told: no fusion beside the image alone was trained.")
+            continue
+        for name, metric, unit, digits in METRICS:
+            said.append(f"{protocol} {metric}: {_verdicts(compared, name, unit, digits, 'text')}")
+        said += [
+            f"{protocol} {metric}: {_verdicts(pairs, name, unit, digits, 'the own input, not the control,')}"
+            for name, metric, unit, digits in METRICS
+            if (pairs := _over_controls(table, protocol))
+        ]
+    return said
+
+
+def _over_controls(table: "Table", protocol: str) -> "list[tuple[str, Comparison]]":
+    return [(row.title, row.model_minus_control[protocol]) for row in table.rows if protocol in row.model_minus_control]
+
+
+def _verdicts(compared: "list[tuple[str, Comparison]]", name: str, unit: str, digits: int, what: str) -> str:
+    by_verdict: dict[str, list[str]] = {"helps": [], "hurts": [], "cannot be told": []}
+    for title, comparison in compared:
+        delta: Delta = getattr(comparison, name)
+        by_verdict[delta.verdict].append(f"{title} ({_delta(delta, unit, digits)})")
+    clauses = {"helps": f"{what} helps in", "hurts": f"{what} hurts in", "cannot be told": "cannot be told for"}
+    return "; ".join(f"{clauses[verdict]} {', '.join(named)}" for verdict, named in by_verdict.items() if named) + "."
+
+
+def _delta(delta: "Delta", unit: str, digits: int) -> str:
+    mean = f"{delta.mean:+.{digits}f} {unit}".rstrip()
+    return _signed(f"{mean}, 95 % {delta.low:+.{digits}f} to {delta.high:+.{digits}f}")
+
+
+def notes(table: "Table") -> list[str]:
+    """What has to be known to read the numbers."""
+    counts: list[str] = []
+    is_single = is_small = False
+    for protocol in table.protocols:
+        scores = [row.ours[protocol] for row in table.rows if protocol in row.ours]
+        n_test, n_groups = scores[0].n_test, scores[0].n_groups
+        n_seeds = sorted({score.n_seeds for score in scores})
+        is_single = is_single or n_seeds[0] == 1
+        is_small = is_small or n_groups < FEW_GROUPS
+        seeds = str(n_seeds[0]) if len(n_seeds) == 1 else f"{n_seeds[0]} to {n_seeds[-1]}"
+        plural = "" if seeds == "1" else "s"
+        counts.append(f"{protocol}: {n_test} test images in {n_groups} groups of copies, {seeds} seed{plural}.")
+    absent = [protocol for protocol in PROTOCOLS if protocol not in table.protocols]
+    has_controls = any(row.model_minus_control for row in table.rows)
+    return [
+        "Paper: published on DermNet, one run; comparable only to ours on DermNet's official split.",
+        "Ours: mean ± standard deviation over seeds; accuracy in %, macro-F1 in [0, 1].",
+        *counts,
+        *(f"{protocol}: not trained; a table for others shows both protocols." for protocol in absent),
+        f"95 % intervals: over seeds, Student's t; bootstrap, {N_RESAMPLES} resamples of seeds and of groups of test "
+        "images; of a difference, paired by seed and image, and not corrected for the number of rows.",
+        *(["One seed: its intervals cover other test images, not chance in training."] if is_single else []),
+        *([f"Fewer than {FEW_GROUPS} groups: bootstrap intervals are too narrow."] if is_small else []),
+        "p: McNemar, exact, of the plurality of the seeds (of equals the first seed's), one image of each group; "
+        "'only right' counts the images that only the first, and only the second gets right. Holm: corrected for the "
+        "rows of the same part.",
+        *(
+            ["Controls within a class use the labels of test rows to pick texts: an upper bound, not a result."]
+            if has_controls and any("within_class" in row.model for row in table.rows)
+            else []
+        ),
+        "Descriptions are machine-written. Research only, not for clinical use.",
+    ]
+
+
+def flat(row: "Row") -> list[dict[str, Any]]:
+    """One record per protocol, all numbers unrounded, empty where there is none."""
+    records: list[dict[str, Any]] = []
+    for protocol, score in row.ours.items():
+        record: dict[str, Any] = {
+            "model": row.model,
+            "protocol": protocol,
+            "published_accuracy": row.published_accuracy,
+            "published_macro_f1": row.published_macro_f1,
+            "n_seeds": score.n_seeds,
+            "n_test": score.n_test,
+            "n_groups": score.n_groups,
+        }
+        for name, *_ in METRICS:
+            over_seeds: Interval | None = getattr(score, f"{name}_over_seeds")
+            bootstrap: Interval = getattr(score, f"{name}_bootstrap")
+            record |= {
+                f"{name}_mean": getattr(score, f"{name}_mean"),
+                f"{name}_sd": getattr(score, f"{name}_sd"),
+                f"{name}_over_seeds_low": None if over_seeds is None else over_seeds.low,
+                f"{name}_over_seeds_high": None if over_seeds is None else over_seeds.high,
+                f"{name}_bootstrap_low": bootstrap.low,
+                f"{name}_bootstrap_high": bootstrap.high,
+            }
+        for kind, compared in (
+            ("against_image_only", row.against_image_only.get(protocol)),
+            ("model_minus_control", row.model_minus_control.get(protocol)),
+        ):
+            for name, *_ in METRICS:
+                delta: Delta | None = None if compared is None else getattr(compared, name)
+                for part in ("mean", "low", "high"):
+                    record[f"{kind}_{name}_{part}"] = None if delta is None else getattr(delta, part)
+            for name in ("n_only_first", "n_only_second", "p_value", "p_holm"):
+                record[f"{kind}_{name}"] = None if compared is None else getattr(compared, name)
+        records.append(record)
+    return records
+
+
+def _plus_minus(value: float, sd: float | None, digits: int) -> str:
+    return f"{value:.{digits}f}" if sd is None else f"{value:.{digits}f} ± {sd:.{digits}f}"
+
+
+def _span(interval: Interval | None, digits: int, sign: str = "") -> str:
+    return "–" if interval is None else _signed(f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}")
+
+
+def _signed(number: str) -> str:
+    return number.replace("-", "−")  # the minus sign, as wide as a plus
+
+
+def _p(p_value: float) -> str:
+    return f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
