@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import torch
 from rich.console import Console
 
@@ -19,9 +16,10 @@ from builders.errors import UserError, choose
 from builders.files import read_json, write_json, write_table
 from train.config import Protocol, TrainConfig
 from train.data import Examples, Split, load_examples, split_of
+from train.evaluate import logits_table, write_evaluation
 from train.fusion import FUSIONS
 from train.inputs import CachedInputs, Inputs
-from train.loop import Fitted, fit, predict_logits
+from train.loop import Fitted, fit
 from train.model import FusionModel, save_model
 from train.parts import Parts, load_parts
 from train.progress import progress_bar, say
@@ -121,15 +119,16 @@ def _train_one(
     model = FusionModel(this.model, examples.class_names, image, text).to(device)
     with _threads_for(model, parts.inputs, config, device):
         fitted = fit(model, parts.inputs, examples.labels, split, config, this.seed, lambda _: advance(1))
-    logits = predict_logits(model, parts.inputs, split.test, config.batch_size)
+    evaluation = write_evaluation(config.out, this.name, model, parts.inputs, examples, split, config)
     save_model(
         model,
         _model_folder(config, this),
         config.max_text_tokens,
-        training=_record(config, this, model, split, fitted, time.monotonic() - started),
+        training=_record(config, this, model, split, fitted, time.monotonic() - started)
+        | {"temperature": evaluation.temperature},
         frozen_backbones=config.out / "backbones" if config.is_frozen else None,
     )
-    write_table(_predictions_of(config, this), _predictions(examples, split, logits))
+    write_table(_predictions_of(config, this), logits_table(examples, split.test, evaluation.test_logits))
     say(
         console,
         f"{this.name}: validation macro-F1 {fitted.best.validation_macro_f1:.3f} "
@@ -208,21 +207,6 @@ def _record(
         "history": [asdict(epoch) for epoch in fitted.history],
         "config": _without_places(config.model_dump(mode="json")),
     }
-
-
-def _predictions(examples: Examples, split: Split, logits: npt.NDArray[np.float32]) -> pa.Table:
-    """One row per test image, in the order of `image_id`."""
-    names = examples.class_names
-    table: pa.Table = pa.Table.from_pydict(
-        {
-            "image_id": pa.array([examples.image_ids[row] for row in split.test], pa.string()),
-            "group": pa.array([examples.groups[row] for row in split.test], pa.string()),
-            "label": pa.array([names[examples.labels[row]] for row in split.test], pa.string()),
-            "predicted": pa.array([names[best] for best in logits.argmax(axis=1)], pa.string()),
-            "logits": pa.array(list(logits), pa.list_(pa.float32())),
-        }
-    )
-    return table
 
 
 def _predictions_of(config: TrainConfig, this: Run) -> Path:
