@@ -26,6 +26,7 @@ from train.word_spans import WordSpans, word_spans
 N_EXPLAINED = 128  # test rows, evenly spread, whose attention is kept and tested by deletion
 N_HARDEST = 16  # and those that the model gets wrong most surely, to look at
 CLASS_NAMES = b"class_names"  # in a file's schema metadata: the order of the logits
+PIXELS = b"pixels"  # in that of attention/*: how a photograph becomes what the patches lie on
 
 Logits = npt.NDArray[np.float32]  # (n, n_classes)
 
@@ -173,7 +174,9 @@ def _explain(
             tests = deletion_test(model, features, label, seed, grid, words)
             about = {"image_id": examples.image_ids[row], "group": examples.groups[row]}
             deletion += [{**about, **asdict(test)} for test in tests]
-    return pa.Table.from_pylist(attention, _ATTENTION), pa.Table.from_pylist(deletion, _DELETION)
+    pixels = model.image.pixels.model_dump_json() if isinstance(model.image, ImageBackbone) else "null"
+    schema = _ATTENTION.with_metadata({PIXELS: pixels})
+    return pa.Table.from_pylist(attention, schema), pa.Table.from_pylist(deletion, _DELETION)
 
 
 def _words(model: FusionModel, text: str, features: Features, config: TrainConfig) -> WordSpans | None:

@@ -23,6 +23,7 @@ from train.loop import Fitted, fit
 from train.model import FusionModel, save_model
 from train.parts import Parts, load_parts
 from train.progress import progress_bar, say
+from train.report.write import write_report
 from train.table import experiment_table
 
 _SMALL_BATCH = 1 << 23  # values that a step reads
@@ -54,7 +55,7 @@ class Experiment:
 
 
 def run(config: TrainConfig) -> Experiment:
-    """Train every (model, protocol, seed) that the experiment folder lacks, and write `results.json`.
+    """Train every (model, protocol, seed) that the experiment folder lacks; write `results.json` and `report.html`.
 
     Progress goes to stderr. A run is finished when its predictions file exists, which is written last; so an
     interrupted experiment is continued by the same call. Raises `UserError` where the folder holds an experiment
@@ -89,6 +90,7 @@ def run(config: TrainConfig) -> Experiment:
             "runs": {file.parent.name: read_json(file)["training"] for file in _model_configs(config)},
         },
     )
+    write_report(config.out, say=lambda message: say(console, message))
     return Experiment(config.out, tuple(each.name for each in pending), skipped)
 
 
