@@ -145,7 +145,7 @@ def matrix(title: str, names: list[str], shares: list[list[float]]) -> Markup:
     n = len(names)
     cell = max(16, min(36, 640 // max(1, n)))
     shown = [_cut(name, 28) for name in names]
-    label = max(24, 6.2 * max(map(len, shown))) + 26
+    label = max(84, 6.2 * max(map(len, shown)) + 16)
     width, height = round(label + n * cell + 16), round(label + n * cell + 8)
     left, top = label, label
     places = [(_number(left + k * cell - 0.5), _number(top + k * cell - 0.5)) for k in range(1, n)]
@@ -176,12 +176,8 @@ def matrix(title: str, names: list[str], shares: list[list[float]]) -> Markup:
             _number(left - 0.5), _number(top - 0.5), n * cell, n * cell
         )
     )
-    parts.append(_text(8, top - 6, "true ↓", "start", "label"))
-    parts.append(
-        Markup('<text class="label" transform="translate({} {})rotate(-90)">predicted →</text>').format(
-            _number(left - 10), _number(top - 6)
-        )
-    )
+    parts.append(_text(left - 8, top - 20, "predicted →", "end", "label"))
+    parts.append(_text(left - 8, top - 6, "true ↓", "end", "label"))
     return _svg(title, width, height, parts, "matrix" if cell >= 24 else "matrix small")
 
 
