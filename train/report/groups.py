@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from builders.foreign_text import visible
 from train.metrics import macro_f1
 from train.report.runs import FinishedRun
 
@@ -23,7 +24,7 @@ class Group:
         """A model's name for readers, with its control where it is one."""
         base, _, control = model.partition("+")
         title = self.titles.get(model) or self.titles.get(base) or base
-        return f"{title} + {control}" if control and model not in self.titles else title
+        return visible(f"{title} + {control}" if control and model not in self.titles else title)
 
     @property
     def chosen_runs(self) -> list[FinishedRun]:

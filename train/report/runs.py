@@ -99,7 +99,7 @@ def read_runs(folder: Path) -> Found:
                 record=record,
             )
         )
-    return Found(runs, problems)
+    return Found(runs, [problem.replace(f"{folder}/", "") for problem in problems])
 
 
 def read_distances(folder: Path, protocol: str) -> dict[str, float] | None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from builders.foreign_text import visible
 from train.report.groups import Group, plus_minus
 from train.report.runs import Answers
 from train.report.svg import matrix
@@ -65,7 +66,7 @@ def scores_of(group: Group) -> dict[str, Any]:
         "macro": macro,
         "n_test": int(support.sum()),
         "n_seeds": len(runs),
-        "matrix": matrix(title, [names[i] for i in drawn], shares[np.ix_(drawn, drawn)].tolist()),
+        "matrix": matrix(title, [visible(names[i]) for i in drawn], shares[np.ix_(drawn, drawn)].tolist()),
         "n_left_out": len(occurs) - len(drawn),
         "confusions": _confusions(total, names, len(runs)),
     }
