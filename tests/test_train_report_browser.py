@@ -163,9 +163,10 @@ def test_the_keyboard_reaches_the_content_and_its_parts(report, open_page):
 
 
 def test_paper_is_light_and_holds_every_part(report, open_page):
-    page = open_page(report, color_scheme="dark")
+    page = open_page(report, color_scheme="dark", viewport={"width": 703, "height": 1000})  # A4 less its margins
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
     assert page.locator("h2").count() >= 8
     assert page.pdf()[:5] == b"%PDF-"

@@ -1,6 +1,8 @@
 """What is computed once a model is fitted: validation for its temperature, then test, once, for all that is told."""
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -171,12 +173,24 @@ def _explain(
         )
         if row in sampled:
             label = int(examples.labels[row])
-            tests = deletion_test(model, features, label, seed, grid, words)
+            with _one_thread():
+                tests = deletion_test(model, features, label, seed, grid, words)
             about = {"image_id": examples.image_ids[row], "group": examples.groups[row]}
             deletion += [{**about, **asdict(test)} for test in tests]
     pixels = model.image.pixels.model_dump_json() if isinstance(model.image, ImageBackbone) else "null"
     schema = _ATTENTION.with_metadata({PIXELS: pixels})
     return pa.Table.from_pylist(attention, schema), pa.Table.from_pylist(deletion, _DELETION)
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """For many tiny operations: 0.03 s per image against 0.30 s with two threads on 2 busy cores, 768 dimensions."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _words(model: FusionModel, text: str, features: Features, config: TrainConfig) -> WordSpans | None:

@@ -28,6 +28,8 @@ def distance_of(group: Group, distances: dict[str, float] | None) -> dict[str, A
     parts = [list(part) for part in np.array_split(np.asarray(ordered), N_PARTS)]
     rows: list[dict[str, Any]] = []
     lines: list[Line] = []
+    own = [model for model, runs in group.models.items() if not runs[0].is_control]
+    drawn = {group.chosen, *[model for model in own if model != group.chosen][: MAX_LINES - 1]}
     for model, runs in group.models.items():
         by_part: list[list[float]] = [[] for _ in parts]
         for run in runs:
@@ -41,7 +43,7 @@ def distance_of(group: Group, distances: dict[str, float] | None) -> dict[str, A
                 "is_chosen": model == group.chosen,
             }
         )
-        if not runs[0].is_control and len(lines) < MAX_LINES:
+        if model in drawn:
             lines.append(Line(group.title_of(model), [(float(i), float(np.mean(v))) for i, v in enumerate(by_part)]))
     columns = [
         {"name": _NAMES[i], "range": f"{distances[part[0]]:.3f} to {distances[part[-1]]:.3f}", "n": len(part)}
