@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from builders.build import BuildConfig, build
 from builders.errors import UserError
+from builders.foreign_text import script_json, visible
+from builders.thumbnail import thumbnail
 from dataset_card.gallery.command import gallery
-from dataset_card.gallery.foreign_text import script_json, visible
-from dataset_card.gallery.thumbnails import thumbnail
 from dataset_card.gallery.write import GalleryConfig, write_gallery
 
 NASTY_TEXT = (

@@ -26,7 +26,7 @@ def test_importing_the_commands_pulls_in_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("command", ["train", "table", "predict"])
+@pytest.mark.parametrize("command", ["train", "table", "report", "predict"])
 def test_every_command_has_help_with_an_example(command):
     shown = call(command, "--help")
     assert shown.exit_code == 0

@@ -1,4 +1,4 @@
-"""The commands train, table and predict: parse, call one function, print."""
+"""The commands train, table, report and predict: parse, call one function, print."""
 
 import sys
 from pathlib import Path
@@ -106,8 +106,8 @@ def train(
 ) -> None:
     """Train fusion classifiers on DATASET: models × protocols × seeds, each tested once.
 
-    Writes predictions, models and results.json to OUT and prints the table. An interrupted experiment goes on where
-    it stopped when the same command is given again.
+    Writes predictions, models, results.json and report.html to OUT and prints the table. An interrupted experiment goes
+    on where it stopped when the same command is given again.
 
     Several GPUs: torchrun --nproc-per-node 2 -m annotate train DATASET --out EXP (each batch is shared out).
 
@@ -201,6 +201,22 @@ def table(
     else:
         # A pipe has no width: never fold numbers there.
         Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(found.as_rich())
+
+
+@app.command()
+def report(
+    experiment: Annotated[Path, typer.Argument(help="An experiment folder, as `train` writes it.")],
+    images: Annotated[
+        str | None, typer.Option(help="Folder or zip with the photographs; by default where they were in training.")
+    ] = None,
+) -> None:
+    """Write EXPERIMENT/report.html again: table, curves, classes, calibration, attention, errors, in one page.
+
+    Example: vl-dermnet report exp --images photos
+    """
+    from train.report.write import write_report
+
+    typer.echo(write_report(experiment, images, say=lambda message: typer.echo(message, err=True)))
 
 
 @app.command()

@@ -11,8 +11,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import torch
 from rich.console import Console
 
@@ -24,6 +22,7 @@ from train.controls import CONTROLS
 from train.controls.emap import emap_logits, reference_rows
 from train.controls.setting import Controlled, Setting
 from train.data import Examples, Split, load_examples, split_of
+from train.evaluate import logits_table, write_evaluation
 from train.imbalance import IMBALANCE
 from train.inputs import CachedInputs, Inputs
 from train.loop import Fitted, fit, predict_logits
@@ -32,6 +31,7 @@ from train.model import FusionModel, load_fusion_model, save_model
 from train.parts import Parts, load_parts
 from train.processes import Processes, joined_processes
 from train.progress import progress_bar, say
+from train.report.write import write_report
 from train.table import experiment_table
 
 _SMALL_BATCH = 1 << 23  # values that a step reads
@@ -49,7 +49,7 @@ class Experiment:
 
 
 def run(config: TrainConfig) -> Experiment:
-    """Train every (model, protocol, seed) that the experiment folder lacks, and write `results.json`.
+    """Train every (model, protocol, seed) that the experiment folder lacks; write `results.json` and `report.html`.
 
     Progress goes to stderr. A run is finished when its predictions file exists, which is written last; so an
     interrupted experiment is continued by the same call, and the run that was interrupted from its checkpoint. Below
@@ -100,6 +100,7 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
                 "runs": records(config),
             },
         )
+        write_report(config.out, say=lambda message: say(console, message))
     return Experiment(config.out, tuple(trained), tuple(skipped), processes.is_first)
 
 
@@ -149,19 +150,22 @@ def _train_one(
     advance(config.n_epochs - len(fitted.history))  # where patience ended
     if not processes.is_first:
         return
-    logits = predict_logits(model, inputs, split.test, config.micro_batch_size)
-    training = _record(config, this, model, split, fitted, time.monotonic() - started)
     if this.control:
+        logits = predict_logits(model, inputs, split.test, config.micro_batch_size)
+        training = _record(config, this, model, split, fitted, time.monotonic() - started)
         write_json(record_of(config, this), {"training": training})
     else:
+        evaluation = write_evaluation(config.out, this.name, model, inputs, examples, split, config)
+        logits = evaluation.test_logits
+        training = _record(config, this, model, split, fitted, time.monotonic() - started)
         save_model(
             model,
             model_folder_of(config, this),
             config.max_text_tokens,
-            training=training,
+            training=training | {"temperature": evaluation.temperature},
             frozen_backbones=config.out / "backbones" if config.is_frozen else None,
         )
-    write_table(predictions_of(config, this), _predictions(examples, split, logits))
+    write_table(predictions_of(config, this), logits_table(examples, split.test, logits))
     shutil.rmtree(_checkpoints_of(config, this), ignore_errors=True)
     say(
         console,
@@ -186,7 +190,7 @@ def _project(
         seconds = round(time.monotonic() - started, 2)
         training = {**asdict(each), "n_test": len(split.test), "n_reference": len(reference), "seconds": seconds}
         write_json(record_of(config, each), {"training": training})
-        write_table(predictions_of(config, each), _predictions(examples, split, logits))
+        write_table(predictions_of(config, each), logits_table(examples, split.test, logits))
         say(console, f"{each.name}: {len(split.test)} test rows, means over {len(reference)} of them, {seconds:.1f} s")
 
 
@@ -268,21 +272,6 @@ def _record(
         "accumulate": fitted.accumulate,
         "config": _without_places(config.model_dump(mode="json")),
     }
-
-
-def _predictions(examples: Examples, split: Split, logits: npt.NDArray[np.float32]) -> pa.Table:
-    """One row per test image, in the order of `image_id`."""
-    names = examples.class_names
-    table: pa.Table = pa.Table.from_pydict(
-        {
-            "image_id": pa.array([examples.image_ids[row] for row in split.test], pa.string()),
-            "group": pa.array([examples.groups[row] for row in split.test], pa.string()),
-            "label": pa.array([names[examples.labels[row]] for row in split.test], pa.string()),
-            "predicted": pa.array([names[best] for best in logits.argmax(axis=1)], pa.string()),
-            "logits": pa.array(list(logits), pa.list_(pa.float32())),
-        }
-    )
-    return table
 
 
 def _checkpoints_of(config: TrainConfig, this: Run) -> Path:

@@ -11,12 +11,13 @@ import jinja2
 from builders.dataset_folder import read_sets
 from builders.errors import UserError
 from builders.files import write_atomic
+from builders.foreign_text import content_policy, visible
 from builders.join_images import some
+from builders.thumbnail import Thumbnail
 from dataset_card.compare.results import Comparison, Pair
 from dataset_card.compare.tables import NOTE, tables_of
 from dataset_card.compare.words import words_of
-from dataset_card.gallery.foreign_text import content_policy, visible
-from dataset_card.gallery.thumbnails import Thumbnail, Unshown, embedded_photographs, local_photographs, make_thumbnails
+from dataset_card.gallery.thumbnails import Unshown, embedded_photographs, local_photographs, make_thumbnails
 
 GENERATOR = '<meta name="generator" content="vl-dermnet compare">'
 THUMBNAIL_PX = 384

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from builders.foreign_text import visible
 from dataset_card.compare.attributes import Disagreement
 from dataset_card.compare.results import Comparison, Side
 from dataset_card.compare.words import TypicalWord
-from dataset_card.gallery.foreign_text import visible
 from dataset_card.statistics import Spread
 
 NOTE = (

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from builders.dataset_folder import DescriptionSet
-from dataset_card.gallery.foreign_text import visible
+from builders.foreign_text import visible
 from dataset_card.gallery.sets import read_columns
 from dataset_card.review import description_id
 

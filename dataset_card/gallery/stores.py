@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from builders.files import write_atomic
-from dataset_card.gallery.foreign_text import script_json
-from dataset_card.gallery.thumbnails import Thumbnail
+from builders.foreign_text import script_json
+from builders.thumbnail import Thumbnail
 
 _OURS = re.compile(r"(?:rows|texts-\d+)-[0-9a-f]{16}\.js|thumbnails/[0-9a-f]{2}/[0-9a-f]{16}-\d+\.jpg")
 

@@ -1,32 +1,21 @@
 """Thumbnails of a dataset's photographs, one per content, from local files or from the dataset's own bytes."""
 
 import hashlib
-import io
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 import pyarrow.parquet as pq
-from PIL import Image
 
 from builders.dataset_folder import DescriptionSet
-from builders.decode import BadImageError, decode_rgb
+from builders.decode import BadImageError
 from builders.index import default_workers
 from builders.sources import open_source
+from builders.thumbnail import Thumbnail, thumbnail
 from builders.workers import ordered_map
 
-QUALITY = 80
 Photograph = tuple[str, bytes]  # the sha256 of the bytes, in hex, and the bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A small JPEG of the upright photograph, without anything that the source's file said of itself."""
-
-    width_px: int
-    height_px: int
-    jpeg: bytes
 
 
 @dataclass(slots=True)
@@ -116,13 +105,3 @@ def _thumbnail(size_px: int, data: bytes) -> Thumbnail | str:
         return thumbnail(data, size_px)
     except BadImageError as error:
         return str(error)
-
-
-def thumbnail(data: bytes, size_px: int) -> Thumbnail:
-    """A JPEG of at most `size_px` on its longer side. Raises `BadImageError` where the bytes are no usable image."""
-    image, _ = decode_rgb(data)
-    image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
-    image.info.clear()  # comments and profiles of the source would be written too
-    jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=QUALITY, optimize=True)
-    return Thumbnail(image.width, image.height, jpeg.getvalue())

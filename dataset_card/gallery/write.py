@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from builders.dataset_folder import DescriptionSet
 from builders.errors import UserError
+from builders.foreign_text import content_policy, script_json, visible
 from builders.join_images import some
-from dataset_card.gallery.foreign_text import content_policy, script_json, visible
 from dataset_card.gallery.rows import Rows, read_rows, row_facts, text_chunks
 from dataset_card.gallery.sets import model_of, open_sets
 from dataset_card.gallery.stores import Beside, OnePage, Store
