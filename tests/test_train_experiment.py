@@ -325,6 +325,15 @@ def test_controls_are_rows_of_the_table_and_a_killed_matrix_goes_on(config, back
     assert sorted(protocol for name in best for protocol in rows[name].model_minus_control) == ["clean", "official"]
     results = read_json(settings.out / "results.json")
     assert set(results["runs"]) == {*whole.trained, *grown.trained}
+    for protocol in ("official", "clean"):
+        validated = {
+            model: np.mean(
+                [results["runs"][f"{model}-{protocol}-{seed}"]["best"]["validation_macro_f1"] for seed in (0, 1)]
+            )
+            for model in ("gmu", "concat")
+        }
+        (projected,) = (name for name in best if protocol in rows[name].ours)
+        assert validated[projected.removesuffix("+emap")] == max(validated.values())
     assert results["runs"][f"{best[0]}-official-0"]["n_reference"] == results["runs"]["concat-official-0"]["n_test"]
     assert not list((settings.out / "models").glob("*+*"))
 

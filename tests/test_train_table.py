@@ -129,8 +129,29 @@ def test_each_protocol_and_metric_has_its_sentence_with_numbers(large):
             rf"text hurts in Gating \(.*\); cannot be told for Dual FiLM \(.*\)\.",
             sentence,
         )
-    assert "control, helps in Concat: shuffled text (+" in sentences[2]
-    assert "cannot be told for Concat: shuffled text within class (" in sentences[2]
+    assert re.fullmatch(
+        rf"official accuracy: Concat is better than shuffled text \({number} points, .*\); "
+        r"not to be told from shuffled text within class \(.*\)\.",
+        sentences[2],
+    )
+
+
+def test_a_fusion_that_is_better_with_foreign_texts_as_well_is_not_said_to_be_helped_by_its_own(large):
+    rng = np.random.default_rng(1)
+    for seed in range(3):
+        write(large, f"concat+empty_text-official-{seed}", "abc" * 200, mistaken(rng, "abc" * 200, 0.1))
+    official, clean = (experiment_table(large).sentences()[place] for place in (0, 4))
+    assert "text helps" not in official
+    assert re.search(r"cannot be told for Concat \(\+.*, but not above empty text\), Dual FiLM", official)
+    assert "text helps in Concat" in clean
+
+
+def test_a_gain_that_no_control_was_held_against_is_said_to_be_so(large):
+    for file in (large / "predictions").glob("*+*"):
+        file.unlink()
+    table = experiment_table(large)
+    assert re.search(r"text helps in Concat \(\+[^)]*, without a control\);", table.sentences()[0])
+    assert any(note.startswith("Without a control: ") for note in table.notes())
 
 
 def test_without_the_image_alone_nothing_is_said_of_text(tmp_path):
@@ -139,13 +160,14 @@ def test_without_the_image_alone_nothing_is_said_of_text(tmp_path):
     assert sentence == ("official: whether text helps cannot be told: no fusion beside the image alone was trained.")
 
 
-def test_p_values_are_corrected_for_the_rows_of_a_protocol(large):
+def test_p_values_are_corrected_for_the_models_of_a_protocol_and_for_its_controls(large):
     rows = [row for row in experiment_table(large).rows if "official" in row.against_image_only]
-    compared = [row.against_image_only["official"] for row in rows]
-    assert len(compared) == 5
-    smallest = min(compared, key=lambda each: each.p_value)
-    assert smallest.p_holm == pytest.approx(5 * smallest.p_value)
-    assert all(each.p_holm >= each.p_value for each in compared)
+    for is_control, n_rows in ((False, 3), (True, 2)):
+        compared = [row.against_image_only["official"] for row in rows if ("+" in row.model) == is_control]
+        assert len(compared) == n_rows
+        smallest = min(compared, key=lambda each: each.p_value)
+        assert smallest.p_holm == pytest.approx(n_rows * smallest.p_value)
+        assert all(each.p_holm >= each.p_value for each in compared)
 
 
 def test_copies_widen_the_interval_and_count_once_in_mcnemars_test(tmp_path):

@@ -1,7 +1,8 @@
 """EMAP: what is left of a fusion when image and text may only add up.
 
 `emap(i) = mean_j f(v_i, t_j) + mean_j f(v_j, t_i) - mean_jk f(v_j, t_k)`: the nearest function to f that is a sum of
-one over images and one over texts. Where it does as well, the fusion does not use how the two belong together.
+one over images and one over texts. Where it does as well, the fusion does not use how the two belong together. A linear
+head over both, as of concat and the paper's attention pooling, only adds: it is its own EMAP.
 Hessel & Lee 2020, "Does my multimodal model learn cross-modal interactions?", https://arxiv.org/abs/2010.06572
 """
 

@@ -26,7 +26,10 @@ def empty_text(setting: Setting) -> Controlled:
 
 
 def constant_text(setting: Setting) -> Controlled:
-    """Every image has the description `SENTENCE`."""
+    """Every image has the description `SENTENCE`.
+
+    Scaled by its standard deviation over train, which is zero, a frozen encoder's answer becomes zero, as if empty.
+    """
     row_of = np.zeros_like(setting.examples.labels)
     texts = encoded(setting, [SENTENCE])
     return Controlled(setting.build(setting.image, setting.text), other_text(setting, texts, row_of))

@@ -51,13 +51,18 @@ def _judge(tested: Tested) -> Judged:
     drawn = draw_groups(tested.groups)
     resampled = {model: resample(tested.labels, each.answers, drawn) for model, each in tested.models.items()}
     scores = {model: _score(tested, drawn, each, resampled[model]) for model, each in tested.models.items()}
-    against_baseline = [(model, (model, BASELINE)) for model in tested.models if model != BASELINE]
-    over_control = [(model, (parent, model)) for model in tested.models if (parent := parent_of(model)) is not None]
-    families: list[dict[str, Comparison]] = []
-    for pairs in (against_baseline, over_control):
-        found = {model: _compare(tested, drawn, resampled, *pair) for model, pair in pairs}
-        families.append(_corrected({model: each for model, each in found.items() if each is not None}))
-    return scores, families[0], families[1]
+    models = [model for model in tested.models if parent_of(model) is None and model != BASELINE]
+    controls = [(model, parent) for model in tested.models if (parent := parent_of(model)) is not None]
+
+    def family(pairs: list[tuple[str, str, str]]) -> dict[str, Comparison]:
+        found = {model: _compare(tested, drawn, resampled, first, second) for model, first, second in pairs}
+        return _corrected({model: each for model, each in found.items() if each is not None})
+
+    against_baseline = {
+        **family([(model, model, BASELINE) for model in models]),
+        **family([(model, model, BASELINE) for model, _ in controls]),
+    }
+    return scores, against_baseline, family([(model, parent, model) for model, parent in controls])
 
 
 def _score(tested: Tested, drawn: Resamples, predicted: Predicted, resampled: Resampled) -> Score:

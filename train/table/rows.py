@@ -7,6 +7,7 @@ from rich.console import RenderableType
 
 from train.statistics.interval import Interval
 from train.table import render, words
+from train.table.sentences import sentences
 
 Verdict = Literal["helps", "hurts", "cannot be told"]
 
@@ -50,7 +51,7 @@ class Comparison:
     """One model minus another (`against`), on the same test images and over the `n_seeds` seeds that both have.
 
     `n_only_first` and `n_only_second` are McNemar's: images, one of each group, that only one of the two gets right
-    by the plurality of its seeds. `p_holm` is corrected for all comparisons of the same kind and protocol.
+    by the plurality of its seeds. `p_holm` is corrected for all models, or all controls, of the protocol.
     """
 
     against: str
@@ -102,7 +103,7 @@ class Table:
 
     def sentences(self) -> list[str]:
         """Whether text helps, by protocol and metric."""
-        return words.sentences(self)
+        return sentences(self)
 
     def notes(self) -> list[str]:
         """What has to be known to read the numbers."""

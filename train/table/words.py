@@ -1,18 +1,23 @@
-"""The table in words: its parts as text, the sentences about text, and the notes; the same for every rendering."""
+"""The table in words: its parts as text, the notes, and flat records; the same for every rendering."""
 
 from typing import TYPE_CHECKING, Any
 
 from train.statistics.bootstrap import N_RESAMPLES
 from train.statistics.interval import Interval
-from train.table.published import reads_both
+from train.table.numbers import METRICS, p_text, plus_minus, signed, span
 from train.table.render import Part
+from train.table.sentences import sentences
 
 if TYPE_CHECKING:
     from train.table.rows import Comparison, Delta, Row, Table
 
+CONTROL_NOTES = {
+    "+shuffled_text_within_class": "Shuffled within class: labels of test rows pick texts: a bound, not a result.",
+    "+emap": "EMAP: of the best fusion on validation, what is left where image and text may only add up. A linear head "
+    "over both only adds: it is its own EMAP.",
+}
 FEW_GROUPS = 50  # below it the percentile bootstrap covers visibly less than it says
 PROTOCOLS = ("official", "clean")
-METRICS = (("accuracy", "accuracy", "points", 2), ("macro_f1", "macro-F1", "", 4))
 
 
 def parts(table: "Table") -> list[Part]:
@@ -42,8 +47,8 @@ def overview(table: "Table") -> Part:
                 ["–", "–"]
                 if score is None
                 else [
-                    _plus_minus(score.accuracy_mean, score.accuracy_sd, 2),
-                    _plus_minus(score.macro_f1_mean, score.macro_f1_sd, 4),
+                    plus_minus(score.accuracy_mean, score.accuracy_sd, 2),
+                    plus_minus(score.macro_f1_mean, score.macro_f1_sd, 4),
                 ]
             )
         lines.append(line)
@@ -55,10 +60,10 @@ def _intervals(table: "Table", protocol: str) -> Part:
     lines = [
         [
             row.title,
-            _span(score.accuracy_over_seeds, 2),
-            _span(score.accuracy_bootstrap, 2),
-            _span(score.macro_f1_over_seeds, 4),
-            _span(score.macro_f1_bootstrap, 4),
+            span(score.accuracy_over_seeds, 2),
+            span(score.accuracy_bootstrap, 2),
+            span(score.macro_f1_over_seeds, 4),
+            span(score.macro_f1_bootstrap, 4),
         ]
         for row in table.rows
         if (score := row.ours.get(protocol)) is not None
@@ -71,60 +76,18 @@ def _differences(title: str, what: str, found: "dict[str, Comparison | None]") -
     lines = [
         [
             name,
-            _signed(f"{each.accuracy.mean:+.2f}"),
-            _span(Interval(each.accuracy.low, each.accuracy.high), 2, "+"),
-            _signed(f"{each.macro_f1.mean:+.4f}"),
-            _span(Interval(each.macro_f1.low, each.macro_f1.high), 4, "+"),
+            signed(f"{each.accuracy.mean:+.2f}"),
+            span(Interval(each.accuracy.low, each.accuracy.high), 2, "+"),
+            signed(f"{each.macro_f1.mean:+.4f}"),
+            span(Interval(each.macro_f1.low, each.macro_f1.high), 4, "+"),
             f"{each.n_only_first} : {each.n_only_second}",
-            _p(each.p_value),
-            _p(each.p_holm),
+            p_text(each.p_value),
+            p_text(each.p_holm),
         ]
         for name, each in found.items()
         if each is not None
     ]
     return [Part(title, header, lines)] if lines else []
-
-
-def sentences(table: "Table") -> list[str]:
-    """For each protocol and metric: where text helps, where it hurts, where it cannot be told; from the intervals.
-
-    Then for each control, whether the model's own input helps over it.
-    """
-    said: list[str] = []
-    fusions = [row for row in table.rows if reads_both(row.model)]
-    for protocol in table.protocols:
-        compared = [
-            (row.title, row.against_image_only[protocol]) for row in fusions if protocol in row.against_image_only
-        ]
-        if not compared:
-            said.append(f"{protocol}: whether text helps cannot be told: no fusion beside the image alone was trained.")
-            continue
-        for name, metric, unit, digits in METRICS:
-            said.append(f"{protocol} {metric}: {_verdicts(compared, name, unit, digits, 'text')}")
-        said += [
-            f"{protocol} {metric}: {_verdicts(pairs, name, unit, digits, 'the own input, not the control,')}"
-            for name, metric, unit, digits in METRICS
-            if (pairs := _over_controls(table, protocol))
-        ]
-    return said
-
-
-def _over_controls(table: "Table", protocol: str) -> "list[tuple[str, Comparison]]":
-    return [(row.title, row.model_minus_control[protocol]) for row in table.rows if protocol in row.model_minus_control]
-
-
-def _verdicts(compared: "list[tuple[str, Comparison]]", name: str, unit: str, digits: int, what: str) -> str:
-    by_verdict: dict[str, list[str]] = {"helps": [], "hurts": [], "cannot be told": []}
-    for title, comparison in compared:
-        delta: Delta = getattr(comparison, name)
-        by_verdict[delta.verdict].append(f"{title} ({_delta(delta, unit, digits)})")
-    clauses = {"helps": f"{what} helps in", "hurts": f"{what} hurts in", "cannot be told": "cannot be told for"}
-    return "; ".join(f"{clauses[verdict]} {', '.join(named)}" for verdict, named in by_verdict.items() if named) + "."
-
-
-def _delta(delta: "Delta", unit: str, digits: int) -> str:
-    mean = f"{delta.mean:+.{digits}f} {unit}".rstrip()
-    return _signed(f"{mean}, 95 % {delta.low:+.{digits}f} to {delta.high:+.{digits}f}")
 
 
 def notes(table: "Table") -> list[str]:
@@ -141,7 +104,6 @@ def notes(table: "Table") -> list[str]:
         plural = "" if seeds == "1" else "s"
         counts.append(f"{protocol}: {n_test} test images in {n_groups} groups of copies, {seeds} seed{plural}.")
     absent = [protocol for protocol in PROTOCOLS if protocol not in table.protocols]
-    has_controls = any(row.model_minus_control for row in table.rows)
     return [
         "Paper: published on DermNet, one run; comparable only to ours on DermNet's official split.",
         "Ours: mean ± standard deviation over seeds; accuracy in %, macro-F1 in [0, 1].",
@@ -153,12 +115,13 @@ def notes(table: "Table") -> list[str]:
         *([f"Fewer than {FEW_GROUPS} groups: bootstrap intervals are too narrow."] if is_small else []),
         "p: McNemar, exact, of the plurality of the seeds (of equals the first seed's), one image of each group; "
         "'only right' counts the images that only the first, and only the second gets right. Holm: corrected for the "
-        "rows of the same part.",
+        "models of a part, and for its controls.",
         *(
-            ["Controls within a class use the labels of test rows to pick texts: an upper bound, not a result."]
-            if has_controls and any("within_class" in row.model for row in table.rows)
+            ["Without a control: a fusion's head is larger than that of the image alone; see `train --control all`."]
+            if any("without a control" in sentence for sentence in sentences(table))
             else []
         ),
+        *(note for control, note in CONTROL_NOTES.items() if any(row.model.endswith(control) for row in table.rows)),
         "Descriptions are machine-written. Research only, not for clinical use.",
     ]
 
@@ -199,19 +162,3 @@ def flat(row: "Row") -> list[dict[str, Any]]:
                 record[f"{kind}_{name}"] = None if compared is None else getattr(compared, name)
         records.append(record)
     return records
-
-
-def _plus_minus(value: float, sd: float | None, digits: int) -> str:
-    return f"{value:.{digits}f}" if sd is None else f"{value:.{digits}f} ± {sd:.{digits}f}"
-
-
-def _span(interval: Interval | None, digits: int, sign: str = "") -> str:
-    return "–" if interval is None else _signed(f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}")
-
-
-def _signed(number: str) -> str:
-    return number.replace("-", "−")  # the minus sign, as wide as a plus
-
-
-def _p(p_value: float) -> str:
-    return f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
