@@ -8,10 +8,12 @@ from train.table import experiment_table
 
 @dataclass(frozen=True, slots=True)
 class ResultsTable:
-    """Header and rows as text, what has to be known to read them, and each model's title by its name."""
+    """Header and rows as text, what follows from them in sentences, what has to be known to read them, and each
+    model's title by its name."""
 
     header: list[str]
     rows: list[list[str]]
+    sentences: list[str]
     notes: list[str]
     titles: dict[str, str]
 
@@ -20,4 +22,5 @@ def results_table(folder: Path) -> ResultsTable:
     """The table of an experiment folder. Raises `UserError` where it holds no predictions."""
     found = experiment_table(folder)
     header, rows = found.cells()
-    return ResultsTable(header, rows, found.notes(), {row.model: row.title for row in found.rows})
+    sentences: list[str] = []  # `train.table` says none yet
+    return ResultsTable(header, rows, sentences, found.notes(), {row.model: row.title for row in found.rows})
