@@ -408,7 +408,8 @@ def test_one_seed_one_protocol_one_text_model_is_a_report_too(tmp_path):
 
 def test_predictions_without_logits_give_the_table_and_say_what_they_lack(tmp_path):
     (tmp_path / "predictions").mkdir()
-    rows = pa.table({"label": ["a", "b", "a"], "predicted": ["a", "b", "b"]})
+    ids = ["0", "1", "2"]
+    rows = pa.table({"image_id": ids, "group": ids, "label": ["a", "b", "a"], "predicted": ["a", "b", "b"]})
     pq.write_table(rows, tmp_path / "predictions" / "concat-official-0.parquet")
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "nothing tells the order of its logits" in text

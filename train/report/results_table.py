@@ -22,5 +22,4 @@ def results_table(folder: Path) -> ResultsTable:
     """The table of an experiment folder. Raises `UserError` where it holds no predictions."""
     found = experiment_table(folder)
     header, rows = found.cells()
-    sentences: list[str] = []  # `train.table` says none yet
-    return ResultsTable(header, rows, sentences, found.notes(), {row.model: row.title for row in found.rows})
+    return ResultsTable(header, rows, found.sentences(), found.notes(), {row.model: row.title for row in found.rows})
