@@ -304,7 +304,7 @@ def bench_train(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Of each loop in a round.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="In which the loops take turns.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="In which the loops take turns.")] = 6,
     accuracy_seeds: Annotated[int, typer.Option(min=0, help="Trainings to compare test accuracy on.")] = 3,
     accuracy_epochs: Annotated[int, typer.Option(min=1, help="Of each of them.")] = 8,
 ) -> None:

@@ -42,7 +42,7 @@ def backward(
         loss_sum = torch.zeros((), device=device)
         try:
             for number, part in enumerate(parts_of(mine if len(mine) else rows[:1], state.accumulate)):
-                torch.manual_seed(seed_of(seed, state.epoch, state.step, number, processes.number))  # dropout
+                _seed_dropout(seed_of(seed, state.epoch, state.step, number, processes.number), device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=config.is_bf16):
                     features = inputs.features(model, part, order=(seed, state.epoch))
                     features = drop_modalities(model, features, part, config.modality_dropout, seed, state.epoch)
@@ -56,6 +56,13 @@ def backward(
         model.zero_grad()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _seed_dropout(seed: int, device: torch.device) -> None:
+    """As `torch.manual_seed`, which formats a traceback for every kind of device: 0.3 ms, a third of a head's step."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def parts_of(rows: Rows, n_parts: int) -> list[Rows]:

@@ -110,9 +110,9 @@ def _measure_loops(
 ) -> dict[str, list[float]]:
     """Seconds of each round: our epochs of `n_steps`, and after each the others' turns. The first round warms up."""
     n_train = bench.n_steps * bench.batch_size
-    pixels, texts, labels, _ = learnable_data(shape, n_train + 4)
+    pixels, texts, labels, _ = learnable_data(shape, n_train + 1)
     full = TokenisedTexts(texts.token_ids, np.ones_like(texts.mask), 0)  # as long as those of the bare loop
-    split = Split(np.arange(n_train), np.arange(n_train, n_train + 4), np.arange(0))
+    split = Split(np.arange(n_train), np.arange(n_train, n_train + 1), np.arange(0))
     inputs = LiveInputs(pixels, full, device, is_augmented=True)
     theirs = FusionModel(FUSION, CLASS_NAMES, *random_backbones(shape)).to(device)
     trainer = TrainerLoop(theirs, inputs, labels, split.train, config, 0)
