@@ -62,6 +62,10 @@ def load_examples(config: TrainConfig) -> Examples:
 
     Raises `UserError` on rows without a label, and on missing columns.
     """
+    if config.features:
+        from train.given import given_examples  # it makes Examples
+
+        return given_examples(config)
     loaded = load(config.dataset, set_name=config.set_name, images=config.images, revision=config.revision)
     return examples_of(datasets.concatenate_datasets(list(loaded.values())), config.dataset)
 

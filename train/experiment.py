@@ -118,7 +118,7 @@ def _train_one(
     started = time.monotonic()
     torch.manual_seed(this.seed)
     image, text = (parts.image, parts.text) if config.is_frozen else copy.deepcopy((parts.image, parts.text))
-    model = FusionModel(this.model, examples.class_names, image, text).to(device)
+    model = FusionModel(this.model, examples.class_names, image, text, config.hidden_dim, config.dropout).to(device)
     with _threads_for(model, parts.inputs, config, device):
         fitted = fit(model, parts.inputs, examples.labels, split, config, this.seed, lambda _: advance(1))
     logits = predict_logits(model, parts.inputs, split.test, config.batch_size)
