@@ -4,6 +4,8 @@ import importlib
 import re
 import sys
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,13 +43,17 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def checked():
-    """`train.fusion` and `train.features`, imported anew with every shape annotation switched into a check."""
+@pytest.fixture(scope="module", params=[0, 5], ids=["linear", "hidden"])
+def checked(request):
+    """`train.fusion` and `train.features`, imported anew with every shape annotation switched into a check.
+
+    `FUSIONS` makes heads without a hidden layer, and then with one.
+    """
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "train"}
     with install_import_hook("train", "beartype.beartype"):
         fusion, features = importlib.import_module("train.fusion"), importlib.import_module("train.features")
-    yield fusion, features
+    fusions = {name: partial(kind, hidden_dim=request.param) for name, kind in fusion.FUSIONS.items()}
+    yield SimpleNamespace(FUSIONS=fusions, hidden_dim=request.param), features
     for name in list(sys.modules):
         if name.split(".")[0] == "train":
             del sys.modules[name]
@@ -183,19 +189,28 @@ def test_a_row_without_any_text_gives_numbers_that_the_image_decides(checked, na
 def test_the_number_of_parameters_is_counted(checked, name):
     fusion, _ = make(checked, name)
     image, text, classes, width = 4, 6, 3, 256
-    both = (image + text) * classes + classes
-    project, classify = (image + text + 2) * width, 2 * width * classes + classes
+    hidden = checked[0].hidden_dim
+
+    def head(dim):
+        return (dim * hidden + hidden + hidden * classes + classes) if hidden else dim * classes + classes
+
+    both, project, classify = head(image + text), (image + text + 2) * width, head(2 * width)
+    ranked = (
+        (image + 1 + text + 1 + 2) * hidden + 8 * 2 * (hidden + 1) * classes
+        if hidden
+        else 8 * (image + 1 + text + 1) * classes
+    )
     norm, attention, feed_forward = 2 * width, 4 * width**2, 2 * width + 8 * width**2 + 5 * width
     expected = {
-        "text_only": text * classes + classes,
-        "image_only": image * classes + classes,
+        "text_only": head(text),
+        "image_only": head(image),
         "concat": both,
         "gating": (image + text) ** 2 + (image + text) + both,
         "dual_film": 2 * text * (image + 1) + 2 * image * (text + 1) + both,
         "attention_pooling": image + text + both,
-        "gmu": 2 * (image + text) * text + text * classes + classes,
-        "late_logits": both + classes + 1,
-        "low_rank_tensor": 8 * (image + 1 + text + 1) * classes + 8 + classes,
+        "gmu": 2 * (image + text) * text + head(text),
+        "late_logits": head(image) + head(text) + 1,
+        "low_rank_tensor": ranked + 8 + classes,
         "learned_query_pooling": 2 * width + 2 * (image + text) * width + classify,
         "cross_attention": project + 4 * norm + 2 * attention + 2 * feed_forward + classify,
         "bottleneck_tokens": project + 4 * width + 4 * (norm + attention + feed_forward) + 2 * norm + classify,
@@ -203,10 +218,11 @@ def test_the_number_of_parameters_is_counted(checked, name):
     assert fusion.n_parameters == expected[name]
 
 
+@pytest.mark.parametrize("hidden_dim", [0, 8])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_few_steps_fit_a_few_rows(name):
+def test_a_few_steps_fit_a_few_rows(name, hidden_dim):
     torch.manual_seed(0)
-    fusion = FUSIONS[name](16, 12, 3)
+    fusion = FUSIONS[name](16, 12, 3, hidden_dim, dropout=0.1)
     tokens = torch.randn(12, 5, 16), torch.randn(12, 7, 12)
     mask = torch.arange(7) < torch.arange(12)[:, None] % 7 + 1
     features = Features(tokens[0], tokens[0].mean(dim=1), tokens[1], tokens[1].mean(dim=1), mask)
@@ -226,7 +242,9 @@ def test_additive_fusions_are_known(checked, name):
     fusion, features = make(checked, name, batch=2, seed=1)
     swapped = {field: getattr(features, field).flip(0) for field in ("text_pooled", "text_tokens", "text_mask")}
     interaction = (fusion(features) - fusion(replace(features, **swapped))).sum(dim=0)
-    additive = {"text_only", "image_only", "concat", "late_logits", "attention_pooling", "learned_query_pooling"}
+    additive = {"text_only", "image_only", "late_logits"}
+    if checked[0].hidden_dim == 0:
+        additive |= {"concat", "attention_pooling", "learned_query_pooling"}
     assert torch.allclose(interaction, torch.zeros(3).double(), atol=1e-12) == (name in additive)
 
 
@@ -276,6 +294,17 @@ def test_padding_weighs_nothing_in_any_precision(checked, dtype):
     assert masked_softmax(scores, mask).tolist() == [[1, 0], [1, 0], [0, 0]]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_changes_training_alone_and_needs_a_hidden_layer(name):
+    torch.manual_seed(0)
+    features = Features(*(torch.randn(3, *shape) for shape in ((5, 4), (4,), (7, 6), (6,))), torch.ones(3, 7) > 0)
+    for hidden_dim in (0, 16):
+        fusion = FUSIONS[name](4, 6, 3, hidden_dim, dropout=0.5).train()
+        is_random = not torch.equal(fusion(features), fusion(features))
+        assert is_random == (hidden_dim > 0)
+        assert torch.equal(fusion.eval()(features), fusion(features))
+
+
 def test_dual_film_starts_as_concat(checked):
     _, features = make(checked, "concat", dtype=torch.float32)
     torch.manual_seed(7)
@@ -318,7 +347,8 @@ def test_with_a_gate_at_one_the_gmu_hears_the_image_alone(checked):
 def test_words_reach_the_image_through_the_bottlenecks_alone(checked):
     fusion, features = make(checked, "bottleneck_tokens", seed=1)
     with torch.no_grad():
-        fusion.classify.weight[:, 256:] = 0  # only the image's mean is heard
+        first = fusion.classify if checked[0].hidden_dim == 0 else fusion.classify[0]
+        first.weight[:, 256:] = 0  # only the image's mean is heard
     other = replace(features, text_tokens=torch.randn_like(features.text_tokens))
     assert not torch.allclose(fusion(features), fusion(other))
     for layer in fusion.image_layers:  # what the image reads of anything

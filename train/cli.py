@@ -1,8 +1,8 @@
-"""The commands train, table, report and predict: parse, call one function, print."""
+"""The commands train, train-features, features, table, report and predict: parse, call one function, print."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -53,6 +53,8 @@ def train(
     text_lr: Annotated[float, typer.Option(help="Peak learning rate of the text backbone.")] = 2e-5,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
     max_text_tokens: Annotated[int, typer.Option(min=1, help="Longer descriptions are cut, and counted.")] = 256,
+    hidden_dim: Annotated[int, typer.Option(min=0, help="Width of a hidden layer in the head; 0: linear.")] = 0,
+    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind the hidden layer.")] = 0.0,
     augment: Annotated[bool, typer.Option(help="Flip and shift images when fine-tuning.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision (autocast).")] = False,
@@ -144,6 +146,8 @@ def train(
                 "text_lr": text_lr,
                 "label_smoothing": label_smoothing,
                 "max_text_tokens": max_text_tokens,
+                "hidden_dim": hidden_dim,
+                "dropout": dropout,
                 "is_augmented": augment,
                 "device": device,
                 "is_bf16": bf16,
@@ -172,6 +176,97 @@ def train(
     experiment = run(config)
     if experiment.is_first:
         table(experiment.folder, json=json)
+
+
+@app.command(name="train-features")
+def train_features(
+    listed: Annotated[
+        Path,
+        typer.Argument(metavar="LIST", help="CSV or Parquet: path, split, label, and group (optional)."),
+    ],
+    features: Annotated[list[Path], typer.Argument(help="Feature files of any encoder, .npz or .parquet.")],
+    out: Annotated[Path, typer.Option(help="The experiment folder; finished runs in it are skipped.")],
+    first: Annotated[
+        list[str] | None, typer.Option(help="Array for what the models call the image; repeat to put several together.")
+    ] = None,
+    second: Annotated[
+        list[str] | None, typer.Option(help="Array for what they call the text; repeat to put several together.")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="As for train; by default the paper's six rows.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
+    protocol: Annotated[str, typer.Option(help="official, clean (no group in two splits), or both.")] = "both",
+    hidden_dim: Annotated[int, typer.Option(min=0, help="Width of a hidden layer in the head; 0: linear.")] = 0,
+    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind the hidden layer.")] = 0.0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="By default 60.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
+    label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Train heads on features from files, without photographs: the same matrix, predictions and table as train.
+
+    Example: vl-dermnet train-features index.csv features.npz --first clip --second dinov2 --hidden-dim 512 --out exp
+    """
+    from builders.errors import UserError
+    from train.config import TrainConfig
+    from train.experiment import run  # heavy: kept out of --help
+
+    if not first and not second:
+        raise UserError("no array of features was named", "--first ARRAY --second ARRAY")
+    experiment = run(
+        TrainConfig(
+            dataset=str(listed),
+            features=tuple(features),
+            image_features=tuple(first or ()),
+            text_features=tuple(second or ()),
+            out=out,
+            models=tuple(model or ()),
+            n_seeds=seeds,
+            protocol=cast(Any, protocol),
+            is_frozen=True,
+            hidden_dim=hidden_dim,
+            dropout=dropout,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+            device="cpu",
+        )
+    )
+    table(experiment.folder, json=json)
+
+
+@app.command()
+def features(
+    images: Annotated[str, typer.Argument(help="Folder, archive or Hub address, as for annotate.")],
+    backbone: Annotated[str, typer.Option(help="AutoModel folder, Hub id or tiny-internvl.")],
+    out: Annotated[Path, typer.Option(help="FILE.npz or FILE.parquet; an interrupted call goes on.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the backbone.")] = None,
+    layers: Annotated[int, typer.Option(min=1, help="Also the pooled vectors of the last N layers.")] = 1,
+    patch_mean: Annotated[bool, typer.Option("--patch-mean", help="Also the mean over the patches.")] = False,
+    size: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH: the whole photograph at this size, not the processor's crop.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
+) -> None:
+    """Write an encoder's features of photographs, for audit --features and train-features.
+
+    Example: vl-dermnet features photographs --backbone facebook/dinov2-small --out dinov2.npz
+    """
+    from builders.errors import UserError
+    from train.extract import Extraction, write_features  # heavy: kept out of --help
+
+    sides = (size or "").split("x")
+    if size is not None and (len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides)):
+        raise UserError(f"--size is '{size}', not HEIGHTxWIDTH", "--size 168x224")
+    size_px = None if size is None else (int(sides[0]), int(sides[1]))
+    n_images, _ = write_features(
+        images, out, Extraction(backbone, revision, layers, patch_mean, size_px, device=device, is_bf16=bf16)
+    )
+    typer.echo(f"{out}: features of {n_images:,} images")
 
 
 @app.command()

@@ -78,6 +78,13 @@ class TrainConfig(BaseModel):
     control_models: tuple[str, ...] = ("attention_pooling",)
     controls: tuple[str, ...] = ()
 
+    # Heads, and features from files in place of backbones (train/given.py).
+    hidden_dim: Annotated[int, Field(ge=0)] = 0  # of one hidden layer in the head; 0: linear, as the paper
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # behind the hidden layer
+    features: tuple[Path, ...] = ()  # if any, `dataset` is a labelled list
+    image_features: tuple[str, ...] = ()  # arrays in them, side by side: what models call the image
+    text_features: tuple[str, ...] = ()  # and what they call the text
+
     @field_validator("models")
     @classmethod
     def _spell_out(cls, names: tuple[str, ...]) -> tuple[str, ...]:

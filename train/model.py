@@ -26,6 +26,7 @@ from train.backbones import (
 )
 from train.features import Features
 from train.fusion import FUSIONS
+from train.given_tower import ARCHITECTURE, GivenFeatures
 from train.pixels import PixelConfig
 
 FORMAT = "vl-dermnet-model"
@@ -60,7 +61,13 @@ class FusionModel(nn.Module):
     """
 
     def __init__(
-        self, name: str, class_names: tuple[str, ...], image: ImageBackbone | None, text: TextBackbone | None
+        self,
+        name: str,
+        class_names: tuple[str, ...],
+        image: ImageBackbone | GivenFeatures | None,
+        text: TextBackbone | GivenFeatures | None,
+        hidden_dim: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.name = name
@@ -78,7 +85,8 @@ class FusionModel(nn.Module):
                 "text_pooled": Scaling(text_dim),
             }
         )
-        self.fusion = FUSIONS[name](image_dim, text_dim, len(class_names))
+        self.fusion = FUSIONS[name](image_dim, text_dim, len(class_names), hidden_dim, dropout)
+        self.hidden_dim, self.dropout = hidden_dim, dropout
 
     def encode(
         self,
@@ -89,10 +97,10 @@ class FusionModel(nn.Module):
     ) -> Features:
         """Run the backbones that this model has on a batch of `n_rows`; what it does not use gets width zero."""
         features = no_features(n_rows, next(self.fusion.parameters()).device)
-        if self.image is not None and pixels is not None:
+        if isinstance(self.image, ImageBackbone) and pixels is not None:
             image: Encoded = self.image(pixels)
             features = replace(features, image_tokens=self._used(image.tokens), image_pooled=image.pooled)
-        if self.text is not None and token_ids is not None and text_mask is not None:
+        if isinstance(self.text, TextBackbone) and token_ids is not None and text_mask is not None:
             text: Encoded = self.text(token_ids, text_mask)
             features = replace(
                 features, text_tokens=self._used(text.tokens), text_pooled=text.pooled, text_mask=text_mask
@@ -136,6 +144,8 @@ class ModelConfig(BaseModel):
     pixels: PixelConfig | None
     text: BackboneConfig | None
     max_text_tokens: int
+    hidden_dim: int = 0
+    dropout: float = 0.0
     training: dict[str, Any]
     notice: str = "Research model trained on machine-written descriptions. Not a medical device; not for clinical use."
 
@@ -155,9 +165,9 @@ def save_model(
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    if model.image is not None:
+    if isinstance(model.image, ImageBackbone):
         _save_backbone(model.image.model, part / "image_backbone", frozen_backbones)
-    if model.text is not None:
+    if isinstance(model.text, TextBackbone):
         _save_backbone(model.text.model, part / "text_backbone", frozen_backbones)
         model.text.tokenizer.save_pretrained(part / "tokenizer")
     head = {**_prefixed("fusion", model.fusion), **_prefixed("scaling", model.scaling)}
@@ -169,6 +179,8 @@ def save_model(
         pixels=None if model.image is None else model.image.pixels,
         text=None if model.text is None else model.text.config,
         max_text_tokens=max_text_tokens,
+        hidden_dim=model.hidden_dim,
+        dropout=model.dropout,
         training=training,
     )
     write_json(part / "config.json", config.model_dump(mode="json"))
@@ -226,6 +238,15 @@ def read_model_config(folder: Path) -> ModelConfig:
 def load_fusion_model(folder: Path) -> tuple[FusionModel, ModelConfig]:
     """The model in a folder, ready to predict: safetensors only, no network, no code from the folder."""
     config = read_model_config(folder)
+    given = [
+        part.source for part in (config.image, config.text) if part is not None and part.architecture == ARCHITECTURE
+    ]
+    if given:
+        raise UserError(
+            f"the model in {folder} is a head on features from a file ({', '.join(given)}): it has no backbones to see "
+            "photographs with",
+            "vl-dermnet train DATASET --frozen --image-backbone ID",
+        )
     try:
         image = text = None
         if config.image is not None and config.pixels is not None:
@@ -235,7 +256,7 @@ def load_fusion_model(folder: Path) -> tuple[FusionModel, ModelConfig]:
         if config.text is not None:
             tokenizer = load_tokenizer(folder / "tokenizer")
             text = TextBackbone(load_model(folder / "text_backbone", config.text.architecture), config.text, tokenizer)
-        model = FusionModel(config.fusion, config.class_names, image, text)
+        model = FusionModel(config.fusion, config.class_names, image, text, config.hidden_dim, config.dropout)
         head = load_file(folder / "fusion.safetensors")
         for prefix, module in (("fusion", model.fusion), ("scaling", model.scaling)):
             own = {name.removeprefix(f"{prefix}."): t for name, t in head.items() if name.startswith(f"{prefix}.")}

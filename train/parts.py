@@ -12,6 +12,8 @@ from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, lo
 from train.config import TrainConfig
 from train.data import Examples
 from train.fusion import FUSIONS
+from train.given import given_inputs
+from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs, Inputs, LiveInputs, cache_image_features, cache_text_features
 from train.pixels import PackedPixels, pack_pixels
 from train.progress import progress_bar, say
@@ -22,8 +24,8 @@ from train.texts import tokenise
 class Parts:
     """What all runs share: pristine backbones and the inputs."""
 
-    image: ImageBackbone | None
-    text: TextBackbone | None
+    image: ImageBackbone | GivenFeatures | None
+    text: TextBackbone | GivenFeatures | None
     inputs: Inputs
 
 
@@ -31,6 +33,13 @@ def load_parts(
     config: TrainConfig, examples: Examples, models: set[str], device: torch.device, console: Console
 ) -> Parts:
     """Load what `models` need: backbones, packed pixels, token ids and, with frozen backbones, features."""
+    if config.features:
+        needs = [(FUSIONS[name].uses_image, FUSIONS[name].uses_text, name) for name in sorted(models)]
+        for option, column, names in (("first", 0, config.image_features), ("second", 1, config.text_features)):
+            using = [need[2] for need in needs if need[column]]
+            if using and not names:
+                raise UserError(f"{', '.join(using)}: no --{option} features are given to read", f"--{option} ARRAY")
+        return Parts(*given_inputs(config, device))
     cache = config.out / "cache"
     image, pixels, text, texts = None, None, None, None
     n_rows = len(examples.image_ids)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from builders.errors import UserError
 from train.backbones import ImageBackbone, TextBackbone
 from train.config import TrainConfig
+from train.given_tower import GivenFeatures
 from train.model import FusionModel
 
 _LORA_ALPHA = 2  # times the rank, the usual choice: adapters of all ranks learn at like speed
@@ -22,7 +23,7 @@ def choose_trained(model: FusionModel, config: TrainConfig) -> None:
         (model.image, config.image_layers, "--image-layers"),
         (model.text, config.text_layers, "--text-layers"),
     ):
-        if backbone is None or not has_weights(backbone):
+        if backbone is None or isinstance(backbone, GivenFeatures):
             continue
         if config.lora is not None:
             add_adapters(backbone, config.lora, n_layers, option)
@@ -34,11 +35,6 @@ def choose_trained(model: FusionModel, config: TrainConfig) -> None:
             for parameter in backbone.model.parameters():  # in the order of registration: norms after the blocks last
                 is_above = is_above or parameter is first
                 parameter.requires_grad_(is_above)
-
-
-def has_weights(backbone: nn.Module) -> bool:
-    """Whether there is anything to train: a control may put given vectors where an encoder was."""
-    return next(backbone.parameters(), None) is not None
 
 
 def last_blocks(backbone: ImageBackbone | TextBackbone, n_layers: int | None, option: str) -> list[tuple[str, Any]]:
@@ -83,7 +79,7 @@ def add_adapters(backbone: ImageBackbone | TextBackbone, rank: int, n_layers: in
 def merge_adapters(model: FusionModel) -> None:
     """Add the adapters to the weights that they adapt, so that the backbones are plain models again."""
     for backbone in (model.image, model.text):
-        if backbone is None or not has_weights(backbone):
+        if backbone is None or isinstance(backbone, GivenFeatures):
             continue
         merge: Any = getattr(backbone.model, "merge_and_unload", None)
         if merge is not None:

@@ -43,7 +43,7 @@ def read_features(config: AuditConfig, rows: list[IndexRow], copies: list[IndexR
     """
     file = config.features
     assert file is not None
-    columns = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_npz(file)
+    columns = read_columns(file)
     key = next((key for key in KEYS if key in columns), None)
     if key is None:
         raise UserError(
@@ -76,6 +76,11 @@ def read_features(config: AuditConfig, rows: list[IndexRow], copies: list[IndexR
         file_sha256=sha256_of(file),
         n_missing=len(rows) - len(places),
     )
+
+
+def read_columns(file: Path) -> Columns:
+    """The arrays in an npz or Parquet file by name. Raises `UserError` where it cannot be read."""
+    return _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_npz(file)
 
 
 def _scaled(file: Path, name: str, array: Any, n_keys: int, where: npt.NDArray[np.int64]) -> Floats:

@@ -8,7 +8,9 @@ import copy
 
 import numpy as np
 
-from train.controls.setting import Controlled, Setting, other_text, texts_of, vectors
+from train.backbones import TextBackbone
+from train.controls.setting import Controlled, Setting, other_text, texts_of
+from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs, Inputs, cache_text_features
 from train.texts import TokenisedTexts, tokenise
 
@@ -22,7 +24,9 @@ def empty_text(setting: Setting) -> Controlled:
     nothing = (np.zeros((1, 1, dim), np.float32), np.zeros((1, dim), np.float32))
     texts = CachedInputs(None, nothing, np.zeros((1, 1), dtype=np.bool_), setting.device)
     row_of = np.zeros_like(setting.examples.labels)
-    return Controlled(setting.build(setting.image, vectors(dim)), other_text(setting, texts, row_of))
+    return Controlled(
+        setting.build(setting.image, GivenFeatures(("control",), dim)), other_text(setting, texts, row_of)
+    )
 
 
 def constant_text(setting: Setting) -> Controlled:
@@ -42,12 +46,14 @@ def random_text(setting: Setting) -> Controlled:
     n_rows = len(setting.examples.labels)
     pooled = np.random.default_rng([setting.seed, 2]).standard_normal((n_rows, dim), dtype=np.float32)
     texts = CachedInputs(None, (pooled[:, None], pooled), np.ones((n_rows, 1), dtype=np.bool_), setting.device)
-    return Controlled(setting.build(setting.image, vectors(dim)), other_text(setting, texts, np.arange(n_rows)))
+    return Controlled(
+        setting.build(setting.image, GivenFeatures(("control",), dim)), other_text(setting, texts, np.arange(n_rows))
+    )
 
 
 def encoded(setting: Setting, descriptions: list[str]) -> Inputs:
     """Inputs of other descriptions, without images: cached where the run's are, else through the model's encoder."""
-    assert setting.text is not None
+    assert isinstance(setting.text, TextBackbone)
     tokens: TokenisedTexts = tokenise(setting.text.tokenizer, descriptions, setting.config.max_text_tokens)
     texts = copy.copy(texts_of(setting.inputs))
     if isinstance(texts, CachedInputs):

@@ -12,9 +12,10 @@ from torch import nn
 
 from builders.errors import UserError
 from train.backbones import load_image_backbone
-from train.controls.setting import Controlled, Setting, other_text, vectors
+from train.controls.setting import Controlled, Setting, other_text
 from train.data import Rows
 from train.features import Features
+from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs, Inputs, cache_image_features
 from train.model import FusionModel
 from train.pixels import pack_pixels
@@ -36,7 +37,7 @@ def second_image(setting: Setting) -> Controlled:
         features = cache_image_features(backbone, pixels, key, setting.cache, lambda _: None)
         mask = np.ones(features[0].shape[:2], dtype=np.bool_)
         texts = CachedInputs(None, features, mask, setting.device)
-        model = setting.build(setting.image, vectors(backbone.config.dim))
+        model = setting.build(setting.image, GivenFeatures(("second_image",), backbone.config.dim))
         return Controlled(model, other_text(setting, texts, everything))
     images = copy.copy(setting.inputs)
     images.pixels, images.texts = pixels, None

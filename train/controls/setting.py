@@ -3,17 +3,16 @@
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from train.backbones import ImageBackbone, TextBackbone
 from train.config import TrainConfig
 from train.data import Examples, Rows, Split
 from train.features import Features
+from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs, Inputs
 from train.model import FusionModel
 
@@ -26,8 +25,8 @@ class Setting:
     seed: int
     examples: Examples
     split: Split
-    image: ImageBackbone | None
-    text: TextBackbone | None
+    image: ImageBackbone | GivenFeatures | None
+    text: TextBackbone | GivenFeatures | None
     inputs: Inputs
     config: TrainConfig
     device: torch.device
@@ -38,10 +37,17 @@ class Setting:
         """Where the experiment keeps features."""
         return self.config.out / "cache"
 
-    def build(self, image: ImageBackbone | None, text: TextBackbone | None, model: str | None = None) -> FusionModel:
+    def build(
+        self,
+        image: ImageBackbone | GivenFeatures | None,
+        text: TextBackbone | GivenFeatures | None,
+        model: str | None = None,
+    ) -> FusionModel:
         """The fusion of this run, or `model`, over two backbones; its weights a function of the seed."""
         torch.manual_seed(self.seed)
-        return FusionModel(model or self.model, self.examples.class_names, image, text).to(self.device)
+        return FusionModel(
+            model or self.model, self.examples.class_names, image, text, self.config.hidden_dim, self.config.dropout
+        ).to(self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +97,3 @@ def texts_of(inputs: Inputs) -> Inputs:
     else:
         texts.pixels = None
     return texts
-
-
-class Vectors(nn.Module):
-    """Stands where a text encoder would: its vectors are given, so it has their width and no weights."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(dim=dim)
-
-
-def vectors(dim: int) -> TextBackbone:
-    """`Vectors`, for a model that asks its text encoder for nothing but a width."""
-    return cast(TextBackbone, Vectors(dim))

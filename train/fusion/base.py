@@ -12,8 +12,10 @@ from train.features import Features
 class Fusion(nn.Module, ABC):
     """A head over two modalities; `forward` maps features to one logit per class.
 
-    The constructor takes `(image_dim, text_dim, n_classes)`. `uses_image`, `uses_text` and `uses_tokens` (beside the
-    pooled vectors) are facts about `forward`: what is not used is not read, and a test checks that it has no influence.
+    The constructor takes `(image_dim, text_dim, n_classes)`, and what `train.fusion.head` makes of `hidden_dim` and
+    `dropout`: by default a linear layer, the `W` of each formula. `uses_image`, `uses_text` and `uses_tokens` (beside
+    the pooled vectors) are facts about `forward`: what is not used is not read, and a test checks that it has no
+    influence.
     """
 
     uses_image: ClassVar[bool] = True
@@ -21,7 +23,9 @@ class Fusion(nn.Module, ABC):
     uses_tokens: ClassVar[bool] = False
 
     @abstractmethod
-    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
+    def __init__(
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+    ) -> None:
         super().__init__()
 
     @abstractmethod

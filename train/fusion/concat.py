@@ -2,10 +2,11 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.features import Features
 from train.fusion.base import Fusion
+from train.fusion.head import head
 
 
 class Concat(Fusion):
@@ -16,9 +17,11 @@ class Concat(Fusion):
     Shape: image_pooled (batch, image_dim), text_pooled (batch, text_dim) -> (batch, n_classes)
     """
 
-    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
-        super().__init__(image_dim, text_dim, n_classes)
-        self.classify = nn.Linear(image_dim + text_dim, n_classes)
+    def __init__(
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        self.classify = head(image_dim + text_dim, n_classes, hidden_dim, dropout)
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
         """One logit per class."""

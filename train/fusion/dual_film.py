@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from train.features import Features
 from train.fusion.base import Fusion
+from train.fusion.head import head
 
 
 class DualFilm(Fusion):
@@ -17,9 +18,13 @@ class DualFilm(Fusion):
     Shape: image_pooled (batch, image_dim), text_pooled (batch, text_dim) -> (batch, n_classes)
     """
 
-    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
-        super().__init__(image_dim, text_dim, n_classes)
-        self.classify = nn.Linear(image_dim + text_dim, n_classes)  # first: the same draw as Concat's for a seed
+    def __init__(
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        self.classify = head(
+            image_dim + text_dim, n_classes, hidden_dim, dropout
+        )  # first: the same draw as Concat's for a seed
         self.from_image = nn.Linear(image_dim, 2 * text_dim)
         self.from_text = nn.Linear(text_dim, 2 * image_dim)
         for predictor in (self.from_image, self.from_text):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from train.features import Features
 from train.fusion.base import Fusion
+from train.fusion.head import head
 
 
 class Gmu(Fusion):
@@ -18,13 +19,15 @@ class Gmu(Fusion):
     Shape: image_pooled (batch, image_dim), text_pooled (batch, text_dim) -> (batch, n_classes)
     """
 
-    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
-        super().__init__(image_dim, text_dim, n_classes)
+    def __init__(
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
         width = max(image_dim, text_dim)
         self.from_image = nn.Linear(image_dim, width, bias=False)
         self.from_text = nn.Linear(text_dim, width, bias=False)
         self.gate = nn.Linear(image_dim + text_dim, width, bias=False)
-        self.classify = nn.Linear(width, n_classes)
+        self.classify = head(width, n_classes, hidden_dim, dropout)
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
         """One logit per class."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from train.features import Features
 from train.fusion.base import Fusion
+from train.fusion.head import head
 
 
 class LateLogits(Fusion):
@@ -19,10 +20,12 @@ class LateLogits(Fusion):
     -> (batch, n_classes)
     """
 
-    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
-        super().__init__(image_dim, text_dim, n_classes)
-        self.classify_image = nn.Linear(image_dim, n_classes)
-        self.classify_text = nn.Linear(text_dim, n_classes)
+    def __init__(
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        self.classify_image = head(image_dim, n_classes, hidden_dim, dropout)
+        self.classify_text = head(text_dim, n_classes, hidden_dim, dropout)
         self.image_weight = nn.Parameter(torch.zeros(()))  # before the sigmoid
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:

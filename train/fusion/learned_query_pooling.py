@@ -8,6 +8,7 @@ from train.features import Features
 from train.fusion.attention import N_HEADS, WIDTH, all_real
 from train.fusion.attention_pooling import masked_softmax
 from train.fusion.base import Fusion
+from train.fusion.head import head
 
 
 class LearnedQueryPooling(Fusion):
@@ -24,11 +25,13 @@ class LearnedQueryPooling(Fusion):
 
     uses_tokens = True
 
-    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
-        super().__init__(image_dim, text_dim, n_classes)
+    def __init__(
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
         self.pool_image = QueryPool(image_dim)
         self.pool_text = QueryPool(text_dim)
-        self.classify = nn.Linear(2 * WIDTH, n_classes)
+        self.classify = head(2 * WIDTH, n_classes, hidden_dim, dropout)
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
         """One logit per class."""

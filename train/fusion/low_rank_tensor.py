@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from train.features import Features
 from train.fusion.base import Fusion
+from train.fusion.head import hidden
 
 RANK = 8
 
@@ -17,22 +18,27 @@ class LowRankTensor(Fusion):
     says alone beside the products; a row without a description is left with the former. MultiBench's version holds
     its factors in a Python list, so that of 283,023 numbers (768 + 768 features, 23 classes) 31 are trained; here all
     are registered parameters.
+    With a `hidden_dim`, each modality passes a hidden layer of its own first, as in that paper's subnetworks.
     The rows of the ones start at one, so that training starts with both kinds of term at the same scale.
 
     Shape: image_pooled (batch, image_dim), text_pooled (batch, text_dim) -> (batch, n_classes)
     """
 
-    def __init__(self, image_dim: int, text_dim: int, n_classes: int) -> None:
-        super().__init__(image_dim, text_dim, n_classes)
-        self.image_factors = nn.Parameter(_factors(image_dim, n_classes))
-        self.text_factors = nn.Parameter(_factors(text_dim, n_classes))
+    def __init__(
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        self.image_hidden = nn.Sequential(*(hidden(image_dim, hidden_dim, dropout) if hidden_dim else ()))
+        self.text_hidden = nn.Sequential(*(hidden(text_dim, hidden_dim, dropout) if hidden_dim else ()))
+        self.image_factors = nn.Parameter(_factors(hidden_dim or image_dim, n_classes))
+        self.text_factors = nn.Parameter(_factors(hidden_dim or text_dim, n_classes))
         self.rank_weights = nn.Parameter(torch.full((RANK,), 1 / RANK))
         self.bias = nn.Parameter(torch.zeros(n_classes))
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
         """One logit per class."""
-        image = torch.einsum("bd,rdc->brc", _with_one(features.image_pooled), self.image_factors)
-        text = torch.einsum("bd,rdc->brc", _with_one(features.text_pooled), self.text_factors)
+        image = torch.einsum("bd,rdc->brc", _with_one(self.image_hidden(features.image_pooled)), self.image_factors)
+        text = torch.einsum("bd,rdc->brc", _with_one(self.text_hidden(features.text_pooled)), self.text_factors)
         return torch.einsum("r,brc,brc->bc", self.rank_weights, image, text) + self.bias
 
 
