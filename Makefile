@@ -2,13 +2,15 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install ray demo test test-all lint clean
+.PHONY: help install ray demo test test-all test-slow lint clean
 export PYTHON ?=
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 help:
 	@echo "make demo      photographs -> descriptions -> dataset -> classifier, in ./demo, on a CPU"
 	@echo "make test      the tests that are quick"
+	@echo "make test-slow the others that need no GPU and no network"
 	@echo "make test-all  all tests that need no GPU and no network"
 	@echo "make lint      formatter, linter, type checker, import rules"
 	@echo "make install   .venv alone"
@@ -21,10 +23,13 @@ demo: install
 	$(BIN)/vl-dermnet demo --out demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: install ray
-	$(BIN)/python -m pytest -m "not gpu and not network"
+	$(PYTEST) -m "not gpu and not network"
+
+test-slow: install ray
+	$(PYTEST) -m "slow and not gpu and not network"
 
 lint: install ray
 	$(BIN)/ruff format --check .

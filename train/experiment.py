@@ -220,7 +220,8 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     if path.is_file() and (
         any((config.out / "predictions").glob("*.parquet")) or any((config.out / "checkpoints").glob(f"*/{FILE_NAME}"))
     ):  # else nothing was trained with it
-        before: dict[str, Any] = read_json(path)
+        defaults = TrainConfig(dataset="", out=config.out).model_dump(mode="json")  # of settings that are newer than it
+        before: dict[str, Any] = {**defaults, **read_json(path)}
         for key, value in resolved.items():
             is_new = key in _MAY_COME and before.get(key) is None
             if key not in MAY_CHANGE and not is_new and before.get(key) != value:
