@@ -338,6 +338,10 @@ def build(
     ] = None,
     repo: Annotated[str | None, typer.Option(help="OWNER/NAME where it will be published, for the card.")] = None,
     contact: Annotated[str | None, typer.Option(help="Address for people who want a row removed.")] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="CSV of marks from the gallery: columns review and review_note.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many photographs, spread over all folders.")] = None,
     with_images: Annotated[bool, typer.Option(help="Put the images' bytes in; only if you may pass them on.")] = False,
     allow_partial: Annotated[bool, typer.Option(help="Build from runs that are not finished, too.")] = False,
     seed: Annotated[int, typer.Option(help="Of the derived splits.")] = 0,
@@ -359,6 +363,8 @@ def build(
         out=out,
         primary=primary,
         audit=audit_folder,
+        review=review,
+        limit=limit,
         with_images=with_images,
         allow_partial=allow_partial,
         seed=seed,

@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from builders.dataset_folder import (
 from builders.errors import UserError, choose
 from builders.files import write_atomic, write_json
 from builders.join_images import match_images
+from builders.review import Mark, Reviews, check_set_names, marks_of, read_review
 from builders.run_folder import Run, read_run
 from builders.schema import SCHEMA_VERSION, Description, IndexRow, image_id_of
 from builders.shards import Row, dataset_features, write_shards
@@ -40,6 +41,9 @@ class BuildConfig(BaseModel):
     first run's if None. `with_images` puts the photographs themselves into that set: only for those who hold the
     rights. `allow_partial` lets unfinished runs through. `shard_bytes` is uncompressed, images included. `audit` is a
     folder of `vl-dermnet audit`: its groups of near-copies decide the splits, and its figures go into the dataset.
+    `review` is a CSV of marks that a gallery exported: they become the columns `review` and `review_note` of the sets
+    that it is of. `limit` takes so many of the photographs, those of least `image_id`: spread over all folders, and
+    the same ones whenever it is asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +53,8 @@ class BuildConfig(BaseModel):
     out: Path
     primary: str | None = None
     audit: Path | None = None
+    review: Path | None = None
+    limit: int | None = Field(default=None, ge=1)
     with_images: bool = False
     allow_partial: bool = False
     seed: int = 0
@@ -60,13 +66,15 @@ class BuildConfig(BaseModel):
 class SetSummary:
     """Rows of one description set: in the dataset by split, and left out by status (`refused`, `failed`, `missing`).
 
-    `rows_sha256` is over the features and every row, a photograph standing for itself by its own sha256.
+    `n_reviewed` of them carry a reviewer's mark. `rows_sha256` is over the features and every row, a photograph
+    standing for itself by its own sha256.
     """
 
     rows_sha256: str
     n_rows: int
     n_per_split: dict[str, int]
     n_left_out: dict[str, int]
+    n_reviewed: int
     n_shards: int
 
 
@@ -94,9 +102,13 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     check_runs(runs, config.allow_partial)
     primary = config.primary or set_name(runs[0])
     choose("primary description set", primary, [set_name(run) for run in runs])
+    reviews = read_review(config.review) if config.review else {}
+    check_set_names(reviews, [set_name(run) for run in runs])
     indexed = merge_indexes(runs)
-    index = [row for row in indexed if row.status == "ok"]
     known = {row.image_id for row in indexed}
+    index = [row for row in indexed if row.status == "ok"][: config.limit]  # sorted by image_id, which is a hash
+    if config.limit is not None:
+        runs = [_of_these(run, {row.image_id for row in index}) for run in runs]
     extra = [path for path in _check_images(config.images, index) if image_id_of(path) not in known]
     groups = read_groups(config.audit) if config.audit else None
     derived, counts = derive_splits(
@@ -108,7 +120,7 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
         for run in sorted(runs, key=lambda run: (set_name(run) != primary, set_name(run))):
             name = set_name(run)
             images = config.images if config.with_images and name == primary else None
-            sets[name] = _write_set(folder, run, derived, label_names, images, config)
+            sets[name] = _write_set(folder, run, derived, label_names, images, reviews, config)
             _write_provenance(folder, run, name == primary, sets[name], counts, config)
         if config.audit:
             _copy_audit(config.audit, folder / AUDIT)
@@ -117,6 +129,15 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
         write_checksums(folder)
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra))
+
+
+def _of_these(run: Run, image_ids: set[str]) -> Run:
+    """A run as if it were of these photographs alone."""
+    return replace(
+        run,
+        index=[row for row in run.index if row.image_id in image_ids],
+        descriptions={image_id: each for image_id, each in run.descriptions.items() if image_id in image_ids},
+    )
 
 
 def _copy_audit(audit: Path, folder: Path) -> None:
@@ -144,21 +165,26 @@ def _write_set(
     derived: dict[str, Derived],
     label_names: list[str],
     images: Path | None,
+    reviews: Reviews,
     config: BuildConfig,
 ) -> SetSummary:
     """Write the shards of one description set, and a list of the rows it lacks."""
     name = set_name(run)
     pairs = described(run)
+    marks = marks_of(reviews, name, {row.image_id: each.description for row, each in pairs})
     if not pairs:
         raise UserError(f"{run.path} holds no usable description: {len(run.index)} images indexed, none described")
     (folder / name).mkdir()
-    features = dataset_features(label_names, images is not None, with_findings=bool(run.run.get("schema")))
+    features = dataset_features(
+        label_names, images is not None, with_findings=bool(run.run.get("schema")), with_review=bool(marks)
+    )
     label_numbers = {label: number for number, label in enumerate(label_names)}
     digest = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode())
     n_shards = 0
     for split in SPLITS:
         rows = (
             _row(row, each, derived[row.image_id], label_numbers, "findings" in features)
+            | ({} if not marks else _mark_columns(marks.get(row.image_id)))
             for row, each in pairs
             if row.split == split
         )
@@ -174,6 +200,7 @@ def _write_set(
         n_rows=len(pairs),
         n_per_split=dict(sorted(Counter(row.split for row, _ in pairs).items())),
         n_left_out=dict(sorted(Counter(row["status"] for row in left_out).items())),
+        n_reviewed=len(marks),
         n_shards=n_shards,
     )
 
@@ -197,6 +224,10 @@ def _row(
         "flags": list(description.flags),
         **asdict(derived),
     }
+
+
+def _mark_columns(mark: Mark | None) -> Row:
+    return {"review": mark.review if mark else "", "review_note": mark.review_note if mark else ""}
 
 
 def _digested(rows: Iterator[Row], update: Callable[[bytes], object]) -> Iterator[Row]:
@@ -236,6 +267,8 @@ def _write_provenance(
             "with_images": config.with_images and is_primary,
             "seed": config.seed,
             "validation_fraction": config.validation_fraction,
+            "limit": config.limit,
+            "n_reviewed": summary.n_reviewed,
             "rows_sha256": summary.rows_sha256,
             "rows": {
                 "n_rows": summary.n_rows,

@@ -29,8 +29,10 @@ _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_
 _DICTIONARY = ["label", "finish_reason", "flags.list.element", "split_official", "split_clean"]
 
 
-def dataset_features(label_names: list[str], with_images: bool, with_findings: bool = False) -> datasets.Features:
-    """The columns of a description set's shards, in order; `image` and `findings` only where there are such."""
+def dataset_features(
+    label_names: list[str], with_images: bool, with_findings: bool = False, with_review: bool = False
+) -> datasets.Features:
+    """The columns of a description set's shards, in order; image, findings and review only where there are such."""
     text = datasets.Value("string")
     count = datasets.Value("int32")
     columns: dict[str, Any] = {"image": datasets.Image()} if with_images else {}
@@ -48,6 +50,7 @@ def dataset_features(label_names: list[str], with_images: bool, with_findings: b
         "n_output_tokens": count,
         "n_tiles": count,
         "flags": datasets.List(text),
+        **({"review": text, "review_note": text} if with_review else {}),
         "duplicate_group": text,
         "split_official": text,
         "split_clean": text,

@@ -24,6 +24,7 @@ def check_counts(folder: Path, described: DescriptionSet, tally: Tally) -> Itera
         "rows.n_rows": (stated["n_rows"], tally.rows.total()),
         "rows.n_per_split": (stated["n_per_split"], dict(sorted(tally.rows.items()))),
         "rows_sha256": (described.build["rows_sha256"], tally.rows_sha256),
+        "n_reviewed": (described.build.get("n_reviewed", 0), tally.n_reviewed),
     }
     for key, (seen, counted) in expected.items():
         if seen != counted:

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from builders.check.fault import shown
+from builders.review import VERDICTS
 from builders.schema import image_id_of
 from builders.sources.layout import split_and_label
 
@@ -54,6 +55,8 @@ def complaints(row: Row, split: str, label_names: list[str]) -> Iterator[Complai
     flags: list[str] = row["flags"]
     if flags != sorted(set(flags)) or not all(_FLAG.fullmatch(flag) for flag in flags):
         yield "flags", shown(flags), "names in lower case, in order, each once"
+    if row.get("review") not in (None, "", *VERDICTS):
+        yield "review", shown(row["review"]), f"{', '.join(VERDICTS)}, or empty"
 
 
 def leaves_root(path: str) -> bool:

@@ -29,7 +29,8 @@ class Tally:
 
     One entry per well-formed row. `ids`, `digests` and `groups` are 64 bits of `image_id`, `image_sha256` and of a hash
     of `duplicate_group` (0 for none); `splits`, `official` and `clean` places in `CLEAN`; `facts` a hash over all that
-    every set must say alike of one photograph. `rows` counts all rows by split, `flags` rows by flag. `is_whole` is
+    every set must say alike of one photograph. `rows` counts all rows by split, `flags` rows by
+    flag, `n_reviewed` those with a reviewer's mark or note. `is_whole` is
     false where a row or a row group could not be used.
     """
 
@@ -44,6 +45,7 @@ class Tally:
     balanced: "array[int]" = field(default_factory=lambda: _numbers("b"))
     rows: Counter[str] = field(default_factory=Counter[str])
     flags: Counter[str] = field(default_factory=Counter[str])
+    n_reviewed: int = 0
     rows_sha256: str = ""
     is_whole: bool = True
 
@@ -82,6 +84,7 @@ def check_rows(
                 row.pop("image", None)
                 digest.update(json.dumps(row, sort_keys=True).encode())
                 tally.rows[shard.split] += 1
+                tally.n_reviewed += bool(row.get("review") or row.get("review_note"))
                 tally.flags.update(flag for flag in row["flags"] or () if flag)
                 faults += _check_row(row, shard, features["label"].names, vocabulary, tally, last)
     tally.rows_sha256 = digest.hexdigest()

@@ -116,6 +116,7 @@ def _check_features(described: DescriptionSet, shard: Shard, features: datasets.
     for column, stated, key in (
         ("image", described.build["with_images"], "build.with_images"),
         ("findings", bool(described.run.get("schema")), "run.schema"),
+        ("review", bool(described.build.get("n_reviewed")), "build.n_reviewed"),
     ):
         if (column in features) != stated:
             seen = "there" if column in features else "not there"
@@ -125,7 +126,9 @@ def _check_features(described: DescriptionSet, shard: Shard, features: datasets.
 
 def _expected_features(features: datasets.Features, label_names: list[str]) -> datasets.Features:
     """What `build` writes for these classes, with those optional columns that are there."""
-    return dataset_features(label_names, "image" in features, with_findings="findings" in features)
+    return dataset_features(
+        label_names, "image" in features, with_findings="findings" in features, with_review="review" in features
+    )
 
 
 def _has_needed_columns(features: datasets.Features) -> bool:

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from builders.dataset_folder import DescriptionSet
 from builders.foreign_text import visible
+from builders.review import description_id
 from dataset_card.gallery.sets import read_columns
-from dataset_card.review import description_id
 
 _FACTS = ("image_id", "image_sha256", "path", "label", "duplicate_group", "split_official", "split_clean", "split")
 

@@ -1,7 +1,7 @@
 import pytest
 
 from builders.errors import UserError
-from dataset_card.review import Mark, check_set_names, description_id, marks_of, read_review
+from builders.review import Mark, check_set_names, description_id, marks_of, read_review
 
 HEADER = "set_name,image_id,description_id,review,review_note,reviewed_at"
 AT = "2026-01-02T03:04:05Z"

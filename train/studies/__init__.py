@@ -1,0 +1,50 @@
+"""The figures under results/ that come from real data: one script each, and the page that it writes."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from builders.files import write_atomic, write_json
+from train.table import experiment_table
+
+PACKAGES = ("torch", "transformers", "numpy", "pyarrow")
+
+
+def write_results(out: Path, title: str, said: list[str], experiments: dict[str, Path]) -> dict[str, Any]:
+    """Write OUT.json and OUT.md: each experiment's table, the command, machine and versions."""
+    tables = {name: experiment_table(folder) for name, folder in experiments.items()}
+    command = " ".join(["python", "-m", _module(), *(_without_place(each) for each in sys.argv[1:])])
+    machine = {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    now = datetime.now(UTC).date().isoformat()
+    result = {
+        "title": title,
+        "command": command,
+        "at": now,
+        "machine": machine,
+        "tables": {name: table.as_json() for name, table in tables.items()},
+    }
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    lines = [f"# {title}", "", f"`{command}`", "", f"{now}; {machine['cores']} cores, no GPU; {versions}.", "", *said]
+    for name, table in tables.items():
+        lines += ["", f"## {name}", "", table.as_markdown().rstrip()]
+    write_json(out.with_suffix(".json"), result)
+    write_atomic(out.with_suffix(".md"), lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    return result
+
+
+def _module() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else Path(sys.argv[0]).stem
+
+
+def _without_place(argument: str) -> str:
+    return Path(argument).name if Path(argument).is_absolute() or argument.startswith("..") else argument
