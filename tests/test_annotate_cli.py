@@ -26,7 +26,10 @@ COMMANDS = (
     "compare",
     "publish",
     "train",
+    "train-features",
+    "features",
     "table",
+    "report",
     "predict",
 )
 

@@ -18,7 +18,7 @@ def write_results(out: Path, title: str, said: list[str], experiments: dict[str,
     """Write OUT.json and OUT.md: each experiment's table, the command, machine and versions."""
     tables = {name: experiment_table(folder) for name, folder in experiments.items()}
     command = " ".join(["python", "-m", _module(), *(_without_place(each) for each in sys.argv[1:])])
-    machine = {
+    machine: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": platform.machine(),
         "python": platform.python_version(),

@@ -1,0 +1,95 @@
+"""train-features: heads on features from files: rows by key, validation by groups, the same matrix and table."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from builders.errors import UserError
+from train.config import TrainConfig
+from train.data import load_examples, split_of
+from train.experiment import run
+from train.given import given_inputs
+from train.predict import Predictor
+from train.table import experiment_table
+
+N = 120
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A list of 120 files in three classes, two to a group, and two arrays of which the first tells the class."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(N) // 2 % 3
+    paths = [f"{'test' if n // 2 % 4 == 0 else 'train'}/{'abc'[label]}/{n:03}.jpg" for n, label in enumerate(labels)]
+    lines = [f"{path},{path.split('/')[0]},{path.split('/')[1]},g{n // 2}" for n, path in enumerate(paths)]
+    (tmp_path / "list.csv").write_text("path,split,label,group\n" + "\n".join(lines) + "\n")
+    telling = np.eye(3, dtype=np.float32)[labels] + 0.1 * rng.standard_normal((N, 3), dtype=np.float32)
+    noise = rng.standard_normal((N, 4), dtype=np.float32)
+    order = rng.permutation(N)  # keys decide, not places
+    np.savez(tmp_path / "one.npz", path=np.array(paths)[order], telling=telling[order])
+    np.savez(tmp_path / "two.npz", path=np.array(paths), noise=noise)
+    return tmp_path
+
+
+@pytest.fixture
+def config(files):
+    def make(**changes):
+        settings = {
+            "dataset": str(files / "list.csv"),
+            "features": (files / "one.npz", files / "two.npz"),
+            "image_features": ("telling",),
+            "text_features": ("noise",),
+            "out": files / "experiment",
+            "models": ("image_only", "text_only", "concat"),
+            "n_seeds": 1,
+            "is_frozen": True,
+            "epochs": 60,
+            "device": "cpu",
+        }
+        return TrainConfig(**{**settings, **changes})
+
+    return make
+
+
+def test_the_array_that_tells_the_class_is_learned_from_and_the_other_is_not(config):
+    folder = run(config(hidden_dim=16)).folder
+    scores = {row.model: row.ours["official"].accuracy_mean for row in experiment_table(folder).rows if row.ours}
+    assert scores["image_only"] > 85
+    assert scores["text_only"] < 70
+    predictions = pq.read_table(folder / "predictions" / "concat-official-0.parquet")
+    assert len(predictions) == N // 4
+    with pytest.raises(UserError, match="is a head on features from a file"):
+        Predictor(folder / "models" / "concat-official-0")
+
+
+def test_features_belong_to_the_rows_that_their_key_names(config, files):
+    examples = load_examples(config())
+    _, _, inputs = given_inputs(config(), "cpu")
+    assert (inputs.image[1].argmax(axis=1) == examples.labels).all()
+
+
+def test_no_group_is_cut_by_validation(config):
+    examples = load_examples(config())
+    split = split_of(examples, "official")
+    groups = [{examples.groups[row] for row in rows} for rows in (split.train, split.validation)]
+    assert split.validation.size
+    assert not groups[0] & groups[1]
+
+
+def test_rows_without_features_are_left_out(config, files):
+    archive = dict(np.load(files / "two.npz"))
+    np.savez(files / "two.npz", path=archive["path"][5:], noise=archive["noise"][5:])
+    assert len(load_examples(config()).image_ids) == N - 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_features": ("nothing",)}, "unknown array of features 'nothing'; choose one of: noise, telling"),
+        ({"dataset": "nowhere.csv"}, "no list at nowhere.csv"),
+        ({"text_features": ()}, "no --second features are given to read"),
+    ],
+)
+def test_what_cannot_be_is_a_clear_error(config, changes, message):
+    with pytest.raises(UserError, match=message):
+        run(config(**changes))
