@@ -105,6 +105,7 @@ def test_a_model_folder_answers_as_in_the_experiment_without_network(config, pho
     folder = settings.out.parent / "elsewhere"
     shutil.copytree(settings.out / "models" / "attention_pooling-official-0", folder)
     table = predictions(settings, "attention_pooling-official-0")
+    temperature = read_json(settings.out / "results.json")["runs"]["attention_pooling-official-0"]["temperature"]
     shutil.rmtree(settings.out)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
 
@@ -119,12 +120,13 @@ def test_a_model_folder_answers_as_in_the_experiment_without_network(config, pho
         if row is not None:
             label = image.parent.name
             answer = predictor.predict(image, WORDS.get(label, "flat"))
-            probabilities = torch.tensor(row["logits"]).softmax(0).tolist()
+            probabilities = (torch.tensor(row["logits"]) / temperature).softmax(0).tolist()
             names = predictor.config.class_names
             assert [answer.probabilities[name] for name in names] == pytest.approx(probabilities, abs=1e-4)
             assert answer.best == row["predicted"]
             asked += 1
     assert asked == len(expected)
+    assert f"calibrated on the validation images alone (temperature {temperature:.2f})" in predictor.notice
     assert not list(folder.rglob("*.bin"))
     assert not list(folder.rglob("*.pt"))
 

@@ -332,7 +332,7 @@ def predict(
     from json import dumps
 
     from builders.errors import UserError
-    from train.predict import NOTICE, Predictor
+    from train.predict import Predictor
 
     if description is not None and len(images) > 1:
         raise UserError(f"--description speaks of one image, and {len(images)} were given", "ask for one at a time")
@@ -340,7 +340,7 @@ def predict(
     predictions = [predictor.predict(image, description) for image in images]
     if json:
         answers = [{**asdict(each), "message": each.message} for each in predictions]
-        typer.echo(dumps({"notice": NOTICE, "predictions": answers}, indent=2, ensure_ascii=False))
+        typer.echo(dumps({"notice": predictor.notice, "predictions": answers}, indent=2, ensure_ascii=False))
         return
     for each in predictions:
         typer.echo(each.image)
@@ -348,4 +348,4 @@ def predict(
             typer.echo(f"  {100 * probability:5.1f} %  {name}")
         if each.message:
             typer.echo(f"note: {each.image}: {each.message}", err=True)
-    typer.echo(NOTICE, err=True)
+    typer.echo(predictor.notice, err=True)
