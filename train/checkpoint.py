@@ -30,6 +30,8 @@ MAY_CHANGE = (
     "models",
     "controls",
     "control_models",
+    "recipe",
+    "recipe_overrides",
     "n_seeds",
     "protocol",
     "device",

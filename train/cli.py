@@ -2,19 +2,31 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 PIPED_WIDTH = 160
+# What a setting of TrainConfig is called on the command line, where that is not its own name.
+PARAMETERS = {"models": "model", "n_seeds": "seeds", "is_frozen": "frozen", "is_augmented": "augment"}
+
+if TYPE_CHECKING:
+    from train.config import TrainConfig
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
 def train(
+    ctx: typer.Context,
     dataset: Annotated[str, typer.Argument(help="A dataset folder, or a Hub repository's id.")],
     out: Annotated[Path, typer.Option(help="The experiment folder; finished runs in it are skipped.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="paper: the reproduced paper's six rows; other options given override it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print settings, assumptions and the number of runs; start nothing.")
+    ] = False,
     images: Annotated[
         Path | None, typer.Option(help="Folder with the photographs, where the dataset does not hold them.")
     ] = None,
@@ -117,65 +129,104 @@ def train(
     """
     from pydantic import ValidationError
 
-    from builders.errors import UserError
+    from builders.errors import UserError, choose
     from train.config import TrainConfig
+    from train.recipes import RECIPES
 
     given = {
         "image_backbone": image_backbone,
         "text_backbone": text_backbone,
         "control_models": tuple(control_model) if control_model else None,
     }
+    options: dict[str, Any] = {
+        "dataset": dataset,
+        "out": out,
+        "images": images,
+        "models": tuple(model or ()),
+        "n_seeds": seeds,
+        "protocol": protocol,
+        "is_frozen": frozen,
+        "image_revision": image_revision,
+        "text_revision": text_revision,
+        "set_name": set_name,
+        "revision": revision,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "image_lr": image_lr,
+        "text_lr": text_lr,
+        "label_smoothing": label_smoothing,
+        "max_text_tokens": max_text_tokens,
+        "hidden_dim": hidden_dim,
+        "dropout": dropout,
+        "is_augmented": augment,
+        "device": device,
+        "is_bf16": bf16,
+        "accumulate": accumulate,
+        "checkpoint_every_s": checkpoint_every,
+        "ema": ema,
+        "imbalance": imbalance,
+        "modality_dropout": modality_dropout,
+        "patience": patience,
+        "is_compiled": compile_,
+        "image_layers": image_layers,
+        "text_layers": text_layers,
+        "lora": lora,
+        "controls": tuple(control or ()),
+        "second_image_backbone": second_image_backbone,
+        "second_image_revision": second_image_revision,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    if recipe is not None:
+        choose("recipe", recipe, list(RECIPES))
+        settings = RECIPES[recipe].settings
+        overridden = [name for name in settings if _is_given(ctx, PARAMETERS.get(name, name))]
+        options |= {name: value for name, value in settings.items() if name not in overridden}
+        options |= {"recipe": recipe, "recipe_overrides": tuple(overridden)}
     try:
-        config = TrainConfig.model_validate(
-            {
-                "dataset": dataset,
-                "out": out,
-                "images": images,
-                "models": tuple(model or ()),
-                "n_seeds": seeds,
-                "protocol": protocol,
-                "is_frozen": frozen,
-                "image_revision": image_revision,
-                "text_revision": text_revision,
-                "set_name": set_name,
-                "revision": revision,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "lr": lr,
-                "image_lr": image_lr,
-                "text_lr": text_lr,
-                "label_smoothing": label_smoothing,
-                "max_text_tokens": max_text_tokens,
-                "hidden_dim": hidden_dim,
-                "dropout": dropout,
-                "is_augmented": augment,
-                "device": device,
-                "is_bf16": bf16,
-                "accumulate": accumulate,
-                "checkpoint_every_s": checkpoint_every,
-                "ema": ema,
-                "imbalance": imbalance,
-                "modality_dropout": modality_dropout,
-                "patience": patience,
-                "is_compiled": compile_,
-                "image_layers": image_layers,
-                "text_layers": text_layers,
-                "lora": lora,
-                "controls": tuple(control or ()),
-                "second_image_backbone": second_image_backbone,
-                "second_image_revision": second_image_revision,
-                **{name: value for name, value in given.items() if value is not None},
-            }
-        )
+        config = TrainConfig.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{name} is {first['input']!r}: {first['msg']}", "vl-dermnet train --help") from error
+    if dry_run:
+        _tell_plan(config, json)
+        return
     from train.experiment import run  # heavy: kept out of --help
 
     experiment = run(config)
     if experiment.is_first:
         table(experiment.folder, json=json)
+
+
+def _is_given(ctx: typer.Context, parameter: str) -> bool:
+    """Whether a parameter was typed, and did not come from its default."""
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _tell_plan(config: "TrainConfig", json: bool) -> None:
+    """What a call would do: nothing is loaded for it."""
+    from json import dumps
+
+    from train.recipes import RECIPES
+
+    settings = config.model_dump(mode="json")
+    n_runs = len(config.protocols) * config.n_seeds * len(config.models)
+    chosen = RECIPES.get(config.recipe or "")
+    if json:
+        assumptions = list(chosen.assumptions) if chosen else []
+        plan = {"n_runs": n_runs, "epochs_each": config.n_epochs, "assumptions": assumptions, "settings": settings}
+        typer.echo(dumps(plan, indent=2, ensure_ascii=False))
+        return
+    if chosen:
+        typer.echo(f"recipe {config.recipe}: {chosen.title}")
+        for line in chosen.assumptions:
+            typer.echo(f"  - {line}")
+        typer.echo(f"overridden: {', '.join(config.recipe_overrides) or 'nothing'}")
+    for name, value in settings.items():
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each, and controls; nothing was started")
 
 
 @app.command(name="train-features")

@@ -72,6 +72,10 @@ class TrainConfig(BaseModel):
     text_layers: Annotated[int, Field(ge=0)] | None = None
     lora: Annotated[int, Field(ge=1)] | None = None  # rank of the adapters
 
+    # A recipe (train/recipes.py) that the settings come from, and those of it that were given otherwise.
+    recipe: str | None = None
+    recipe_overrides: tuple[str, ...] = ()
+
     # Controls (train/controls): of which models, and the encoder that `second_image` puts in place of the text's.
     second_image_backbone: str | None = None
     second_image_revision: str | None = None
