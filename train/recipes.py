@@ -52,7 +52,7 @@ RECIPES: dict[str, Recipe] = {
             "Gating: 'sigmoid feature selection' is read as sigmoid(W [v; t] + b) * [v; t]; gmu is there as well.",
             "Dual FiLM: gamma and beta are predicted by one linear layer per direction, which starts at zero.",
             "F1 is macro: on this test set a weighted F1 would lie near the accuracy, and the published ones do not.",
-            "Descriptions: which InternVL, and its settings, the slides do not say; a dataset's provenance tells its own.",
+            "Descriptions: which InternVL, and its settings, the slides do not say; a dataset's provenance tells them.",
             "Split: official is Kaggle's, as in the paper, whose test holds copies of train; clean is beside it.",
         ),
     )
