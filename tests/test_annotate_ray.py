@@ -124,7 +124,7 @@ def test_a_ray_run_is_the_same_run_and_a_local_one_continues_it(photos, tmp_path
 
 def test_a_killed_worker_costs_no_row(photos, tmp_path, capfd):
     run(config(photos, tmp_path / "calm", runner="local"))
-    settings = config(photos, tmp_path / "run", part_rows=1, engine_args={"seconds": 0.1})
+    settings = config(photos, tmp_path / "run", part_rows=1, engine_args={"seconds": 0.4})
     with while_it_runs(settings, 5, lambda: os.kill(actors_of(settings.out)[0], signal.SIGKILL)):
         summary = run(settings)
     rows = rows_on_disk(settings.out)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from builders.audit.config import AuditConfig
 from builders.audit.features import read_columns
@@ -37,7 +38,8 @@ def test_features_are_what_the_backbone_says_of_each_photograph(photographs, bac
     assert sorted(path.name for path in tmp_path.iterdir() if "features" in path.name) == [out.name]
 
 
-def test_what_was_finished_before_a_kill_is_not_computed_again(photographs, backbones, tmp_path, monkeypatch):
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_was_finished_before_a_kill_is_not_computed_again(photographs, backbones, tmp_path, monkeypatch, changed):
     from train import extract
 
     monkeypatch.setattr(extract, "PART_IMAGES", 10)
@@ -58,10 +60,14 @@ def test_what_was_finished_before_a_kill_is_not_computed_again(photographs, back
         write_features(str(photographs), tmp_path / "killed.npz", asked)
     assert not (tmp_path / "killed.npz").exists()
     n_left = 1  # of three parts two are there
+    if changed:  # and one of them is of other bytes by now
+        Image.new("RGB", (24, 16), "white").save(photographs / str(read_columns(tmp_path / "whole.npz")["path"][0]))
+        n_left = 2
     write_features(str(photographs), tmp_path / "killed.npz", asked)
     whole, killed = read_columns(tmp_path / "whole.npz"), read_columns(tmp_path / "killed.npz")
     assert whole.keys() == killed.keys()
-    assert all(np.array_equal(whole[name], killed[name]) for name in whole)
+    assert [name for name in whole if not np.array_equal(whole[name][1:], killed[name][1:])] == []
+    assert np.array_equal(whole["pooled"][0], killed["pooled"][0]) == (not changed)
 
 
 def test_audit_finds_neighbours_with_them(photographs, backbones, tmp_path):

@@ -72,7 +72,7 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
         with progress_bar(console, "image features", len(paths)) as advance:
             for number, part in enumerate(parts):
                 names = paths[number * PART_IMAGES : (number + 1) * PART_IMAGES]
-                if not part.is_file():
+                if not _still_holds(part, source):
                     arrays = _encode_part(source, names, backbone, pixels, config)
                     write_atomic(part, lambda file, arrays=arrays: _save_npz(file, arrays))
                 advance(len(names))
@@ -85,6 +85,18 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
     write_atomic(out, lambda file: (_save_npz if out.suffix.lower() == ".npz" else _save_parquet)(file, merged))
     shutil.rmtree(folder)
     return len(merged["path"]), n_refused
+
+
+def _still_holds(part: Path, source: Source) -> bool:
+    """Whether a part is there, and of the bytes that its files hold now."""
+    if not part.is_file():
+        return False
+    with np.load(part, allow_pickle=False) as archive:
+        known = dict(zip(archive["path"].tolist(), archive["image_sha256"].tolist(), strict=True))
+    try:
+        return all(hashlib.sha256(source.read(name)).hexdigest() == sha256 for name, sha256 in known.items())
+    except OSError:
+        return False
 
 
 def _pixel_config(backbone: ImageBackbone, config: Extraction) -> PixelConfig:
