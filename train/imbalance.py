@@ -49,7 +49,8 @@ def logit_adjustment(counts: Counts) -> Remedy:
     """`log p(class)` is added to the logits in training only, so that predictions rank by balanced error.
 
     Menon et al. 2021, https://arxiv.org/abs/2007.07314 (the loss of their section 5.2, with their tau = 1). A class
-    without a training row is taken to have one.
+    without a training row is taken to have one. Label smoothing asks for rare classes beyond their share, so with it
+    the logits without the shift overshoot towards them: leave it at 0.
     """
     return Remedy(shifts=np.log(np.maximum(counts, 1) / max(1, counts.sum())))
 

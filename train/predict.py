@@ -62,12 +62,13 @@ class Predictor:
         self.config: ModelConfig
         self._model, self.config = load_fusion_model(model_folder)
         stated = self.config.training.get("temperature")
-        self.temperature = float(stated) if isinstance(stated, int | float) and stated > 0 else 1.0
+        self.is_calibrated = isinstance(stated, int | float) and stated > 0
+        self.temperature = float(stated) if self.is_calibrated and stated is not None else 1.0
 
     @property
     def notice(self) -> str:
         """What has to be said beside every answer: what it is for, and how far its probabilities can be trusted."""
-        if "temperature" not in self.config.training:
+        if not self.is_calibrated:
             return f"{NOTICE} Probabilities are not calibrated."
         return (
             f"{NOTICE} Probabilities are calibrated on the validation images alone (temperature"

@@ -22,7 +22,7 @@ from train.studies import write_results
 from train.texts import tokenise
 
 IMAGE = ("pooled", "pooled_2", "pooled_3", "pooled_4", "patch_mean")
-MODELS = ("image_only", "text_only", "concat", "gating", "gmu", "dual_film", "late_logits", "low_rank_tensor")
+MODELS = ("image_only", "text_only", "concat", "dual_film", "late_logits")
 SAID = [
     "Frozen encoders; text is a sentence of age, sex and site, written from the metadata and not by a model. The",
     "image is the class token of the last four layers and the mean of the patches. One width, dropout and length",
