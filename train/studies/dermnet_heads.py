@@ -27,7 +27,7 @@ SAID = [
 ]
 
 
-def study(data: Path, experiments: Path, n_seeds: int = 5, epochs: int = 40) -> dict[str, Path]:
+def study(data: Path, experiments: Path, n_seeds: int = 5, epochs: int = 30) -> dict[str, Path]:
     """Train what is not trained yet, and return the experiment folders by what they are of."""
 
     def train(name: str, first: tuple[str, ...], models: tuple[str, ...]) -> Path:
@@ -41,7 +41,7 @@ def study(data: Path, experiments: Path, n_seeds: int = 5, epochs: int = 40) -> 
             n_seeds=n_seeds,
             protocol="official",
             is_frozen=True,
-            hidden_dim=2048,
+            hidden_dim=1024,
             dropout=0.5,
             label_smoothing=0.1,
             epochs=epochs,
