@@ -321,6 +321,25 @@ def bench_train(
     typer.echo(as_markdown(measure(config, _command(), machine(), utc_now())), nl=False)
 
 
+@bench.command("build")
+def bench_build(
+    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    images: Annotated[int, typer.Option(min=10, help="Photographs of build and index; audit takes up to 4 x.")] = 5000,
+) -> None:
+    """Compare build with datasets' imagefolder, index with a Pillow loop, and audits of three sizes with each other.
+
+    Example: vl-dermnet bench build --out results/build
+    """
+    from annotate.provenance import machine, utc_now
+    from builders.bench.job import BenchConfig
+    from builders.bench.job import bench_build as measure
+    from builders.bench.report import as_markdown
+
+    config = BenchConfig(out, (sys.executable, "-m", "annotate"), images)
+    result = measure(config, _command(), machine(), utc_now(), say=lambda message: typer.echo(message, err=True))
+    typer.echo(as_markdown(result), nl=False)
+
+
 @app.command()
 def build(
     images: Annotated[Path, typer.Argument(help="The images that were described: the same folder or .zip.")],

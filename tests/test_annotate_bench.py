@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from annotate.bench import BenchConfig, bench_annotate
-from annotate.bench.process_tree import Watch, tree_of
 from annotate.bench.scale import bench_scale
 from builders.errors import UserError
+from builders.process_tree import Watch, tree_of
 from builders.sample import write_sample
 
 SPIN = "import time; x = bytearray(50_000_000); e = time.monotonic() + 1.5\nwhile time.monotonic() < e: x[0] = 1"

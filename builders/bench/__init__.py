@@ -1,0 +1,1 @@
+"""`vl-dermnet bench build`: index, build and audit beside what people would use instead."""
