@@ -45,11 +45,15 @@ def read_run(path: Path) -> Run:
 
 def read_run_json(path: Path) -> dict[str, Any]:
     """run.json of the run folder at `path`. Raises `UserError` where it is damaged."""
-    value: Any = read_json(path / "run.json")
+    fix = "put back a copy of it; without one the run cannot be told from others: annotate again into another --out"
+    try:
+        value: Any = read_json(path / "run.json")
+    except UserError as error:
+        raise UserError(str(error), fix) from error
     lacking = [] if isinstance(value, dict) else ["everything"]
     lacking = lacking or [key for key in RUN_KEYS if key not in value]
     if lacking:
-        raise UserError(f"{path / 'run.json'} is damaged: it lacks {', '.join(lacking)}")
+        raise UserError(f"{path / 'run.json'} is damaged: it lacks {', '.join(lacking)}", fix)
     return value
 
 
