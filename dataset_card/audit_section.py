@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dataset_card import markdown
+from builders import markdown
 
 # Key in audit.json -> what its number says. `*` stands for any key there, which is put in place of {}.
 # Shares are shown in per cent. A part that was not run is null in the file, and has no row.

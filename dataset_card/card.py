@@ -6,9 +6,10 @@ from pathlib import Path
 
 from huggingface_hub import DatasetCard
 
+from builders import markdown
 from builders.dataset_folder import SPLITS, refresh_checksum
 from builders.files import write_atomic
-from dataset_card import markdown, statements
+from dataset_card import statements
 from dataset_card.audit_section import audit_notes, audit_table
 from dataset_card.choices import CardChoices, mark_of, read_choices
 from dataset_card.columns import COLUMNS

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from builders import markdown
 from builders.dataset_folder import DescriptionSet
-from dataset_card import markdown
 from dataset_card.columns import FLAGS
 from dataset_card.facts import Facts
 from dataset_card.statistics import SetStatistics, spread

@@ -162,7 +162,12 @@ def _train_one(
             model,
             model_folder_of(config, this),
             config.max_text_tokens,
-            training=training | {"temperature": evaluation.temperature},
+            training=training
+            | {
+                "temperature": evaluation.temperature,
+                "fingerprint": examples.fingerprint,
+                "commit": examples.commit,
+            },
             frozen_backbones=config.out / "backbones" if config.is_frozen else None,
         )
     write_table(predictions_of(config, this), logits_table(examples, split.test, logits))

@@ -27,6 +27,7 @@ from train.backbones import (
 from train.features import Features
 from train.fusion import FUSIONS
 from train.given_tower import ARCHITECTURE, GivenFeatures
+from train.model_card import model_card
 from train.pixels import PixelConfig
 
 FORMAT = "vl-dermnet-model"
@@ -183,7 +184,9 @@ def save_model(
         dropout=model.dropout,
         training=training,
     )
-    write_json(part / "config.json", config.model_dump(mode="json"))
+    values = config.model_dump(mode="json")
+    write_json(part / "config.json", values)
+    (part / "README.md").write_text(model_card(values), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped before its predictions were written
     part.rename(folder)
 

@@ -12,6 +12,7 @@ from builders.join_images import some
 from builders.publish.images import find_images
 
 _MODEL_FILES = ("config.json", "README.md")
+_MAY_RUN = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".npy", ".joblib")  # when somebody loads them
 _MAX_FAULTS = 5  # named in the message
 
 
@@ -59,7 +60,7 @@ def read_contents(folder: Path) -> Contents:
     raise UserError(
         f"{folder} is neither a dataset folder (it holds no {PROVENANCE}/) nor a model folder (it does not hold"
         f" {' and '.join(_MODEL_FILES)} and weights in *.safetensors)",
-        f"vl-dermnet build IMAGES --run RUN --out '{folder}'",
+        f"vl-dermnet build IMAGES --run RUN --out '{folder}', or name a model: EXP/models/NAME",
     )
 
 
@@ -86,6 +87,12 @@ def _in_words(fault: Fault) -> str:
 def _read_model(folder: Path) -> Contents:
     """A model folder has no checksums of its own unless something wrote them; then they must be right."""
     paths = [path for path in files_in(folder) if not any(part.startswith(".") for part in path.split("/"))]
+    runnable = [path for path in paths if path.lower().endswith(_MAY_RUN)]
+    if runnable:
+        raise UserError(
+            f"{folder} holds files that can run code when they are loaded; a model is safetensors: {some(runnable)}",
+            "move them out of the folder",
+        )
     checksums = {path: sha256_of(folder / path) for path in paths}
     stated = read_checksums(folder)
     wrong = [path for path, digest in stated.items() if checksums.get(path) != digest]

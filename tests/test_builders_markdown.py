@@ -3,7 +3,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_card.markdown import block, plain, table
+from builders.markdown import block, plain, table
 from dataset_card.statistics import Spread, spread
 
 

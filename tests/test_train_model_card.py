@@ -1,0 +1,86 @@
+"""A model folder's card: facts of the run, foreign text inert; and the folder goes to the Hub and back as it is."""
+
+import pytest
+from huggingface_hub import ModelCard, snapshot_download
+
+from builders.build import BuildConfig, build
+from builders.errors import UserError
+from builders.files import read_json
+from builders.publish.config import PublishConfig
+from builders.publish.job import publish
+from tests.hub_server import HubServer
+from tests.hub_server.client import connect
+from train.config import TrainConfig
+from train.experiment import run
+from train.model_card import model_card
+from train.predict import Predictor
+
+NASTY = 'a|b <img src=x onerror="y"> `c`\n# \u202eevil'
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with HubServer(tmp_path / "hub") as hub:
+        connect(monkeypatch, hub, tmp_path / "home")
+        yield hub
+
+
+@pytest.fixture
+def model(photographs, make_run, backbones, tmp_path, private_cache):
+    build(BuildConfig(images=photographs, runs=(make_run(),), out=tmp_path / "dataset", with_images=True))
+    config = TrainConfig(
+        dataset=str(tmp_path / "dataset"),
+        out=tmp_path / "experiment",
+        models=("concat",),
+        n_seeds=1,
+        protocol="official",
+        image_backbone=str(backbones / "vit"),
+        text_backbone=str(backbones / "bert"),
+        is_frozen=True,
+        epochs=1,
+    )
+    run(config)
+    return tmp_path / "experiment" / "models" / "concat-official-0"
+
+
+def test_the_card_tells_the_facts_of_the_run(model):
+    card = ModelCard.load(model / "README.md")
+    training = read_json(model / "config.json")["training"]
+    assert card.data.pipeline_tag == "image-classification"
+    assert "dermatology" in card.data.tags
+    text = card.text
+    assert f"| Validation macro-F1 | {training['best']['validation_macro_f1']:.4f} |" in text
+    assert f"| Temperature | {training['temperature']:.4f} |" in text
+    assert f"| Dataset fingerprint | `{training['fingerprint']}` |" in text
+    assert f"| Trained on | {training['n_train']} photographs, protocol `official` |" in text
+    assert "clinical use" in text
+    assert "a machine wrote and no clinician reviewed" in text
+
+
+def test_foreign_text_in_a_card_does_nothing():
+    part = {"source": NASTY, "revision": None, "architecture": "ViTModel"}
+    training = {"config": {"dataset": NASTY, "set_name": NASTY}}
+    text = model_card({"fusion": "concat", "class_names": [NASTY], "image": part, "text": None, "training": training})
+    assert "<img" not in text
+    assert "\u202e" not in text
+    assert "\n# \\" not in text
+    assert text.count("\n# ") == 1
+    assert text.count("| Dataset | ") == 1
+
+
+def test_a_trained_model_is_published_and_answers_from_what_came_back(model, hub, photographs, tmp_path):
+    done = publish(PublishConfig(folder=model, repo_id="me/model"))
+    assert done.repo_type == "model"
+    back = snapshot_download("me/model", local_dir=tmp_path / "back")
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    ours, theirs = (Predictor(folder).predict(photograph, "flat spot") for folder in (model, tmp_path / "back"))
+    assert str(back) == str(tmp_path / "back")
+    assert ours.probabilities == theirs.probabilities
+
+
+def test_a_folder_with_a_pickle_is_not_published(model, hub):
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(
+        UserError, match=r"can run code when they are loaded; a model is safetensors: pytorch_model.bin"
+    ):
+        publish(PublishConfig(folder=model, repo_id="me/model"))

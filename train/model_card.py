@@ -1,0 +1,90 @@
+"""The README.md of a model folder: what the model is, what it saw, how it scored on validation, what it is not for."""
+
+from typing import Any
+
+from builders.markdown import plain
+
+_DERMNET = (
+    "On the Kaggle copy of DermNet, the official split has byte copies and near-copies of training photographs in its"
+    " test part, so scores of the protocol `official` are optimistic there; the protocol `clean` leaves copies out."
+)
+
+
+def model_card(config: dict[str, Any]) -> str:
+    """The card of a model whose `config.json` holds `config`; the scores are validation's, which chose the epoch.
+
+    Test scores, their intervals and the comparison with other models are the experiment's, in its `report.html`.
+    """
+    training = config["training"]
+    best, settings = training.get("best", {}), training.get("config", {})
+    parts = [("Image", config["image"]), ("Text", config["text"])]
+    facts = [
+        ("Fusion", f"`{config['fusion']}`"),
+        *(("Backbone, " + name.lower(), _backbone(part)) for name, part in parts if part),
+        ("Classes", str(len(config["class_names"]))),
+        ("Trained on", f"{_count(training, 'n_train')} photographs, protocol `{training.get('protocol', '')}`"),
+        ("Chosen on", f"{_count(training, 'n_validation')} validation photographs, epoch {best.get('epoch', '–')}"),
+        ("Seed", str(training.get("seed", "–"))),
+        ("Trained parameters", _count(training, "n_trained_parameters")),
+        ("Validation accuracy", _score(best.get("validation_accuracy"))),
+        ("Validation macro-F1", _score(best.get("validation_macro_f1"))),
+        ("Temperature", _score(training.get("temperature"))),
+        ("Dataset", plain(settings.get("dataset", "–"))),
+        ("Description set", plain(settings.get("set_name") or "the dataset's primary one")),
+        ("Dataset fingerprint", f"`{training.get('fingerprint', '–')}`"),
+        ("Dataset commit", f"`{training.get('commit') or '–'}`"),
+    ]
+    lines = [
+        "---",
+        "library_name: vl-dermnet",
+        "pipeline_tag: image-classification",
+        "tags:",
+        *(f"- {tag}" for tag in ("dermatology", "multimodal", "vision-language", "vl-dermnet")),
+        "---",
+        "",
+        f"# {config['fusion']}, trained by vl-dermnet",
+        "",
+        "> **For research. Not a medical device, not for diagnosis, triage, treatment or any clinical use.**",
+        "> Its text side was trained on descriptions that a machine wrote and no clinician reviewed.",
+        "",
+        "| fact | value |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in facts),
+        "",
+        "Probabilities are softmax of the logits over the temperature, which was fitted on validation alone.",
+        _DERMNET,
+        "",
+        "## Use",
+        "",
+        "```bash",
+        "vl-dermnet predict FOLDER photo.jpg --description 'What is seen'",
+        "```",
+        "",
+        "```python",
+        "from pathlib import Path",
+        "from train.predict import Predictor",
+        "",
+        "answer = Predictor(Path('FOLDER')).predict(Path('photo.jpg'), 'What is seen')",
+        "```",
+        "",
+        "Without a description the image alone is judged, and the answer says so. Weights are safetensors; nothing in",
+        "the folder is code.",
+        "",
+        "## Classes",
+        "",
+        *(f"- {plain(name)}" for name in config["class_names"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _backbone(part: dict[str, Any]) -> str:
+    revision = f", revision `{part['revision']}`" if part.get("revision") else ""
+    return f"{plain(part['source'])} (`{part['architecture']}`){revision}"
+
+
+def _count(training: dict[str, Any], name: str) -> str:
+    return f"{training[name]:,}" if name in training else "–"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
