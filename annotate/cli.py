@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from annotate.predict_command import predict
 from builders.audit.cli import audit
 from builders.errors import UserError
 from builders.publish.cli import publish
@@ -396,7 +397,7 @@ def build(
         typer.echo(f"dataset: {out}\nload it: datasets.load_dataset({str(out)!r})")
 
 
-for command in (audit, check, gallery, compare, publish):  # each parses for itself, beside what it calls
+for command in (audit, check, gallery, compare, publish, predict):  # each parses for itself, beside what it calls
     app.command()(command)
 
 

@@ -26,7 +26,7 @@ def test_importing_the_commands_pulls_in_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("command", ["train", "table", "report", "predict"])
+@pytest.mark.parametrize("command", ["train", "table", "report"])
 def test_every_command_has_help_with_an_example(command):
     shown = call(command, "--help")
     assert shown.exit_code == 0
@@ -66,8 +66,3 @@ def test_an_unknown_protocol_says_what_is_allowed():
     assert str(raised) == (
         "protocol is 'kaggle': Input should be 'official', 'clean' or 'both'\n  fix: vl-dermnet train --help"
     )
-
-
-def test_one_description_for_many_images_is_refused(tmp_path):
-    raised = call("predict", tmp_path, "a.jpg", "b.jpg", "--description", "red").exception
-    assert str(raised).startswith("--description speaks of one image, and 2 were given")

@@ -1,4 +1,4 @@
-"""The commands train, train-features, features, table, report and predict: parse, call one function, print."""
+"""The commands train, train-features, features, table and report: parse, call one function, print."""
 
 import sys
 from pathlib import Path
@@ -363,40 +363,3 @@ def report(
     from train.report.write import write_report
 
     typer.echo(write_report(experiment, images, say=lambda message: typer.echo(message, err=True)))
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder: EXP/models/NAME.")],
-    images: Annotated[list[Path], typer.Argument(help="Photographs.")],
-    description: Annotated[
-        str | None, typer.Option(help="What a doctor or a VLM says of the image; without it, the image alone counts.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="For machines: every class.")] = False,
-) -> None:
-    """Classify photographs with a trained model, from its folder alone. Not for clinical use.
-
-    Example: vl-dermnet predict exp/models/attention_pooling-official-0 a.jpg --description 'A red …'
-    """
-    from dataclasses import asdict
-    from json import dumps
-
-    from builders.errors import UserError
-    from train.predict import Predictor
-
-    if description is not None and len(images) > 1:
-        raise UserError(f"--description speaks of one image, and {len(images)} were given", "ask for one at a time")
-    predictor = Predictor(model)
-    predictions = [predictor.predict(image, description) for image in images]
-    if json:
-        answers = [{**asdict(each), "message": each.message} for each in predictions]
-        typer.echo(dumps({"notice": predictor.notice, "predictions": answers}, indent=2, ensure_ascii=False))
-        return
-    for each in predictions:
-        typer.echo(each.image)
-        for name, probability in list(each.probabilities.items())[:top]:
-            typer.echo(f"  {100 * probability:5.1f} %  {name}")
-        if each.message:
-            typer.echo(f"note: {each.image}: {each.message}", err=True)
-    typer.echo(predictor.notice, err=True)

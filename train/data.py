@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builders import load
+from builders.dataset_folder import choose_set, read_sets
 from builders.errors import UserError
 from builders.loading import locate
 from train.config import Protocol, TrainConfig
@@ -25,7 +26,7 @@ class Examples:
     `texts` has "" where there is no usable description. `groups` names copies of the same photograph alike. `splits`
     maps a protocol to train | validation | test | excluded per row. `read_image` gives an image's bytes by position,
     and is None where the dataset holds no images. `n_without_text` is told. `commit` is that of the Hub's repository
-    which was really read, None for a folder.
+    which was really read, None for a folder. `described_by` is the run.json of the description set.
     """
 
     image_ids: list[str]
@@ -38,6 +39,7 @@ class Examples:
     read_image: Callable[[int], bytes] | None
     n_without_text: int
     commit: str | None = None
+    described_by: dict[str, Any] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -72,8 +74,9 @@ def load_examples(config: TrainConfig) -> Examples:
     folder = locate(config.dataset, set_name=config.set_name, revision=config.revision)
     loaded = load(folder, set_name=config.set_name, images=config.images)
     examples = examples_of(datasets.concatenate_datasets(list(loaded.values())), config.dataset)
-    is_local = Path(config.dataset).is_dir()
-    return examples if is_local else replace(examples, commit=folder.name)  # a snapshot is called after its commit
+    made_by = choose_set(read_sets(Path(folder)), config.set_name).run
+    commit = None if Path(config.dataset).is_dir() else Path(folder).name  # a snapshot is called after its commit
+    return replace(examples, commit=commit, described_by=made_by)
 
 
 def examples_of(rows: datasets.Dataset, name: str) -> Examples:

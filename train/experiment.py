@@ -167,6 +167,7 @@ def _train_one(
                 "temperature": evaluation.temperature,
                 "fingerprint": examples.fingerprint,
                 "commit": examples.commit,
+                "described_by": examples.described_by,
             },
             frozen_backbones=config.out / "backbones" if config.is_frozen else None,
         )

@@ -31,6 +31,7 @@ def model_card(config: dict[str, Any]) -> str:
         ("Temperature", _score(training.get("temperature"))),
         ("Dataset", plain(settings.get("dataset", "–"))),
         ("Description set", plain(settings.get("set_name") or "the dataset's primary one")),
+        ("Descriptions by", plain((training.get("described_by") or {}).get("model", {}).get("id", "–"))),
         ("Dataset fingerprint", f"`{training.get('fingerprint', '–')}`"),
         ("Dataset commit", f"`{training.get('commit') or '–'}`"),
     ]

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from builders.decode import BadImageError, decode_rgb
@@ -75,23 +76,18 @@ class Predictor:
             f" {self.temperature:.2f}): on photographs of another kind they say less."
         )
 
+    def check(self, images: list[Path]) -> None:
+        """Raise `UserError` for the first of `images` that cannot be read or decoded."""
+        for image in images:
+            _read(image)
+
     @torch.inference_mode()
     def predict(self, image: Path, description: str | None = None) -> Prediction:
         """Answer for one image file. Without a description the text is empty, as for such a row in training.
 
         Raises `UserError` on an image that cannot be read or decoded.
         """
-        try:
-            if image.exists() and not image.is_file():
-                raise UserError(f"{image} is not a file", "name an image, such as photo.jpg")
-            content = image.read_bytes()
-            upright, _ = decode_rgb(content)
-        except FileNotFoundError as error:
-            raise UserError(f"there is no image at {image}") from error
-        except OSError as error:
-            raise UserError(f"the image {image} cannot be read: {error}") from error
-        except BadImageError as error:
-            raise UserError(f"the image {image} cannot be decoded: {error}") from error
+        content, upright = _read(image)
         pixels = token_ids = mask = None
         use, is_cut = "not used", False
         if self._model.image is not None:
@@ -108,6 +104,22 @@ class Predictor:
             raise UserError(f"the model {self.folder} gave no number for {image}", "train it again")
         ranked = sorted(zip(self.config.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
         return Prediction(str(image), hashlib.sha256(content).hexdigest(), dict(ranked), use, is_cut)
+
+
+def _read(image: Path) -> tuple[bytes, Image.Image]:
+    """A file's bytes, and the upright photograph in them."""
+    try:
+        if image.exists() and not image.is_file():
+            raise UserError(f"{image} is not a file", "name an image, such as photo.jpg")
+        content = image.read_bytes()
+        upright, _ = decode_rgb(content)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no image at {image}") from error
+    except OSError as error:
+        raise UserError(f"the image {image} cannot be read: {error}") from error
+    except BadImageError as error:
+        raise UserError(f"the image {image} cannot be decoded: {error}") from error
+    return content, upright
 
 
 def predict(model_folder: Path, image: Path, description: str | None = None) -> Prediction:
