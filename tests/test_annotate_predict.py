@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from annotate.cli import app
@@ -14,6 +15,7 @@ from builders.errors import UserError
 from builders.files import read_json, write_json
 from train.config import TrainConfig
 from train.experiment import run
+from train.predict import Predictor
 
 PROMPT = "Say what you see."
 
@@ -24,7 +26,7 @@ def model(photographs, make_run, backbones, tmp_path, private_cache):
     config = TrainConfig(
         dataset=str(tmp_path / "dataset"),
         out=tmp_path / "experiment",
-        models=("concat", "image_only"),
+        models=("concat", "image_only", "attention_pooling"),
         n_seeds=1,
         protocol="official",
         image_backbone=str(backbones / "vit"),
@@ -77,6 +79,28 @@ def test_a_model_that_reads_no_text_asks_nobody(model, photographs):
 def test_a_broken_photograph_is_told_before_any_model_is_loaded(model, photographs):
     asked = ask(model, photographs / "train" / "plaque" / "broken.jpg", "--vlm", "no/such-model")
     assert "broken.jpg cannot be decoded" in str(asked.exception)
+
+
+def test_a_heat_map_shows_the_weights_of_attention_pooling(model, photographs, tmp_path):
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    pooling = model.with_name("attention_pooling-official-0")
+    asked = ask(pooling, photograph, "--description", "flat spot, wide", "--heat-map", tmp_path / "map.png", "--json")
+    assert asked.exit_code == 0, asked.output
+    answer = json.loads(asked.stdout)["predictions"][0]
+    assert [word for word, _ in answer["words"]] == ["flat", "spot", ",", "wide"]
+    assert 0 < sum(weight for _, weight in answer["words"]) <= 1
+    found = Predictor(pooling).explain(photograph, "flat spot, wide")
+    assert found.patches.shape == (4, 4)
+    assert 0 < found.patches.sum() < 1  # the class token has the rest
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.size == found.seen.size
+
+
+def test_a_fusion_that_does_not_attend_has_no_heat_map(model, photographs, tmp_path):
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    asked = ask(model, photograph, "--description", "flat", "--heat-map", tmp_path / "map.png")
+    assert "is a model of concat, which does not tell where it looks" in str(asked.exception)
+    assert not (tmp_path / "map.png").exists()
 
 
 def test_one_description_for_many_images_is_refused(tmp_path):

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
 from builders.decode import BadImageError, decode_rgb
 from builders.errors import UserError
+from train.attention_maps import attention_of, patch_grid, pools_by_attention
+from train.backbones import ImageBackbone, TextBackbone
+from train.features import Features
 from train.model import FusionModel, ModelConfig, load_fusion_model
 from train.pixels import resize_and_crop
 from train.texts import tokenise
+from train.word_spans import word_spans
 
 TextUse = Literal["given", "missing", "not used"]
 NOTICE = "Research only, not for clinical use."
@@ -48,6 +53,20 @@ class Prediction:
         if self.is_text_cut:
             return "the description is longer than the model reads; its end was cut"
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a model that pools by attention looks; weights are over what the backbones made of the image and text.
+
+    `patches` is (rows, columns), row by row from the top left, None where the backbone's tokens have no known place.
+    `seen` is the photograph as the model sees it, resized and cropped. `words` has each word of the description with
+    its weight, zero for those that the model does not read.
+    """
+
+    patches: npt.NDArray[np.float32] | None
+    seen: Image.Image
+    words: list[tuple[str, float]]
 
 
 class Predictor:
@@ -88,22 +107,55 @@ class Predictor:
         Raises `UserError` on an image that cannot be read or decoded.
         """
         content, upright = _read(image)
-        pixels = token_ids = mask = None
-        use, is_cut = "not used", False
-        if self._model.image is not None:
-            pixels = torch.from_numpy(np.array(resize_and_crop(upright, self._model.image.pixels))).unsqueeze(0)
-        if self._model.text is not None:
-            text = description or ""
-            use = "given" if text.strip() else "missing"
-            tokens = tokenise(self._model.text.tokenizer, [text], self.config.max_text_tokens)
-            token_ids, mask = torch.from_numpy(tokens.token_ids), torch.from_numpy(tokens.mask)
-            is_cut = tokens.n_cut > 0
-        logits = self._model(self._model.encode(pixels, token_ids, mask, n_rows=1))
+        features, use, is_cut = self._features(upright, description)
+        logits = self._model(features)
         probabilities: list[float] = F.softmax(logits[0].double() / self.temperature, dim=-1).tolist()
         if not all(math.isfinite(p) for p in probabilities):
             raise UserError(f"the model {self.folder} gave no number for {image}", "train it again")
         ranked = sorted(zip(self.config.class_names, probabilities, strict=True), key=lambda pair: -pair[1])
         return Prediction(str(image), hashlib.sha256(content).hexdigest(), dict(ranked), use, is_cut)
+
+    @torch.inference_mode()
+    def explain(self, image: Path, description: str | None = None) -> Explanation:
+        """Where attention pooling looks in one image and its description.
+
+        Raises `UserError` for a fusion that does not pool by attention, and on an image that cannot be used.
+        """
+        if not pools_by_attention(self._model) or not isinstance(self._model.image, ImageBackbone):
+            raise UserError(
+                f"{self.folder} is a model of {self.config.fusion}, which does not tell where it looks",
+                "a model of attention_pooling or learned_query_pooling",
+            )
+        _, upright = _read(image)
+        features, _, _ = self._features(upright, description)
+        _, of_image, of_text = attention_of(self._model, features)
+        weights: npt.NDArray[np.float32] = of_image[0].numpy()
+        grid = patch_grid(self._model.image, len(weights))
+        patches = None if grid is None else weights[grid.n_before :].reshape(grid.rows, grid.columns)
+        words: list[tuple[str, float]] = []
+        text = description or ""
+        if text.strip() and isinstance(self._model.text, TextBackbone):
+            found = word_spans(self._model.text.tokenizer, text, self.config.max_text_tokens)
+            if found is not None:
+                per_word, _ = found.per_word(of_text[0].numpy())
+                words = [(text[start:end], weight) for (start, end), weight in zip(found.spans, per_word, strict=True)]
+        seen = Image.fromarray(np.asarray(resize_and_crop(upright, self._model.image.pixels)))
+        return Explanation(patches, seen, words)
+
+    def _features(self, upright: Image.Image, description: str | None) -> tuple[Features, TextUse, bool]:
+        """One row of features, whether there is text in it, and whether that was cut."""
+        pixels = token_ids = mask = None
+        use: TextUse = "not used"
+        is_cut = False
+        if isinstance(self._model.image, ImageBackbone):
+            pixels = torch.from_numpy(np.array(resize_and_crop(upright, self._model.image.pixels))).unsqueeze(0)
+        if isinstance(self._model.text, TextBackbone):
+            text = description or ""
+            use = "given" if text.strip() else "missing"
+            tokens = tokenise(self._model.text.tokenizer, [text], self.config.max_text_tokens)
+            token_ids, mask = torch.from_numpy(tokens.token_ids), torch.from_numpy(tokens.mask)
+            is_cut = tokens.n_cut > 0
+        return self._model.encode(pixels, token_ids, mask, n_rows=1), use, is_cut
 
 
 def _read(image: Path) -> tuple[bytes, Image.Image]:

@@ -61,6 +61,11 @@ def jpeg(image: Image.Image) -> Picture:
 
 
 def heat_map(weights: npt.NDArray[np.float32], seen: Image.Image | None) -> Picture:
+    """`heat_image` for a page."""
+    return jpeg(heat_image(weights, seen))
+
+
+def heat_image(weights: npt.NDArray[np.float32], seen: Image.Image | None) -> Image.Image:
     """(rows, columns) patch weights as colours, each patch a rectangle, over the grey photograph if it is here."""
     share = weights / max(float(weights.max()), 1e-12)
     colours = np.stack(
@@ -71,8 +76,8 @@ def heat_map(weights: npt.NDArray[np.float32], seen: Image.Image | None) -> Pict
     size = seen.size if seen is not None else _fitted((columns, rows))
     field = field.resize(size, Image.Resampling.NEAREST)
     if seen is None:
-        return jpeg(field)
-    return jpeg(Image.blend(seen.convert("L").convert("RGB"), field, 0.55))
+        return field
+    return Image.blend(seen.convert("L").convert("RGB"), field, 0.55)
 
 
 def patch_weights(row: dict[str, Any]) -> npt.NDArray[np.float32] | None:
