@@ -41,6 +41,8 @@ def predict(
     if heat_map is not None and (len(images) > 1 or heat_map.suffix.lower() != ".png"):
         raise UserError(f"--heat-map {heat_map} is one PNG of one image", "--heat-map map.png, and one image at a time")
     predictor = Predictor(model)
+    if heat_map is not None:
+        predictor.check_explains()
     texts: list[str | None] = [description] * len(images)
     is_machine_written = description is None and describe and predictor.config.text is not None
     if is_machine_written:

@@ -432,7 +432,7 @@ def test_without_a_network_it_is_said_so(hub, make_dataset, monkeypatch):
 def model(tmp_path):
     folder = tmp_path / "model"
     (folder / "image_backbone").mkdir(parents=True)
-    (folder / "config.json").write_text('{"format": "vl-dermnet-fusion"}')
+    (folder / "config.json").write_text('{"format": "vl-dermnet-model"}')
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     (folder / "fusion.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
     (folder / "image_backbone" / "model.safetensors").write_bytes(bytes(range(256)) * 40)

@@ -51,16 +51,21 @@ def test_the_card_tells_the_facts_of_the_run(model):
     text = card.text
     assert f"| Validation macro-F1 | {training['best']['validation_macro_f1']:.4f} |" in text
     assert f"| Temperature | {training['temperature']:.4f} |" in text
-    assert f"| Dataset fingerprint | `{training['fingerprint']}` |" in text
-    assert f"| Trained on | {training['n_train']} photographs, protocol `official` |" in text
+    assert f"| Dataset fingerprint | {training['fingerprint']} |" in text
+    assert f"| Trained on | {training['n_train']} photographs, protocol official |" in text
     assert "clinical use" in text
     assert "a machine wrote and no clinician reviewed" in text
 
 
 def test_foreign_text_in_a_card_does_nothing():
-    part = {"source": NASTY, "revision": None, "architecture": "ViTModel"}
-    training = {"config": {"dataset": NASTY, "set_name": NASTY}}
-    text = model_card({"fusion": "concat", "class_names": [NASTY], "image": part, "text": None, "training": training})
+    part = {"source": NASTY, "revision": NASTY, "architecture": NASTY}
+    training = {
+        "commit": NASTY,
+        "fingerprint": NASTY,
+        "protocol": NASTY,
+        "config": {"dataset": NASTY, "set_name": NASTY},
+    }
+    text = model_card({"fusion": NASTY, "class_names": [NASTY], "image": part, "text": None, "training": training})
     assert "<img" not in text
     assert "\u202e" not in text
     assert "\n# \\" not in text
@@ -78,9 +83,20 @@ def test_a_trained_model_is_published_and_answers_from_what_came_back(model, hub
     assert ours.probabilities == theirs.probabilities
 
 
-def test_a_folder_with_a_pickle_is_not_published(model, hub):
+@pytest.mark.parametrize("stray", ["patients.csv", "w.h5", "image_backbone/notes.txt"])
+def test_a_file_that_training_did_not_write_is_not_published(model, hub, stray):
+    (model / stray).write_text("a name")
+    with pytest.raises(UserError, match=f"holds files that training does not write: {stray}"):
+        publish(PublishConfig(folder=model, repo_id="me/model"))
+
+
+def test_what_only_looks_like_a_model_is_not_published(model, hub):
+    (model / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="is neither a dataset folder"):
+        publish(PublishConfig(folder=model, repo_id="me/model"))
+
+
+def test_a_pickle_is_not_published(model, hub):
     (model / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(
-        UserError, match=r"can run code when they are loaded; a model is safetensors: pytorch_model.bin"
-    ):
+    with pytest.raises(UserError, match=r"holds files that training does not write: pytorch_model\.bin"):
         publish(PublishConfig(folder=model, repo_id="me/model"))

@@ -19,10 +19,10 @@ def model_card(config: dict[str, Any]) -> str:
     best, settings = training.get("best", {}), training.get("config", {})
     parts = [("Image", config["image"]), ("Text", config["text"])]
     facts = [
-        ("Fusion", f"`{config['fusion']}`"),
+        ("Fusion", plain(config["fusion"])),
         *(("Backbone, " + name.lower(), _backbone(part)) for name, part in parts if part),
         ("Classes", str(len(config["class_names"]))),
-        ("Trained on", f"{_count(training, 'n_train')} photographs, protocol `{training.get('protocol', '')}`"),
+        ("Trained on", f"{_count(training, 'n_train')} photographs, protocol {plain(training.get('protocol', ''))}"),
         ("Chosen on", f"{_count(training, 'n_validation')} validation photographs, epoch {best.get('epoch', '–')}"),
         ("Seed", str(training.get("seed", "–"))),
         ("Trained parameters", _count(training, "n_trained_parameters")),
@@ -32,8 +32,8 @@ def model_card(config: dict[str, Any]) -> str:
         ("Dataset", plain(settings.get("dataset", "–"))),
         ("Description set", plain(settings.get("set_name") or "the dataset's primary one")),
         ("Descriptions by", plain((training.get("described_by") or {}).get("model", {}).get("id", "–"))),
-        ("Dataset fingerprint", f"`{training.get('fingerprint', '–')}`"),
-        ("Dataset commit", f"`{training.get('commit') or '–'}`"),
+        ("Dataset fingerprint", plain(training.get("fingerprint", "–"))),
+        ("Dataset commit", plain(training.get("commit") or "–")),
     ]
     lines = [
         "---",
@@ -43,7 +43,7 @@ def model_card(config: dict[str, Any]) -> str:
         *(f"- {tag}" for tag in ("dermatology", "multimodal", "vision-language", "vl-dermnet")),
         "---",
         "",
-        f"# {config['fusion']}, trained by vl-dermnet",
+        f"# {plain(config['fusion'])}, trained by vl-dermnet",
         "",
         "> **For research. Not a medical device, not for diagnosis, triage, treatment or any clinical use.**",
         "> Its text side was trained on descriptions that a machine wrote and no clinician reviewed.",
@@ -79,8 +79,8 @@ def model_card(config: dict[str, Any]) -> str:
 
 
 def _backbone(part: dict[str, Any]) -> str:
-    revision = f", revision `{part['revision']}`" if part.get("revision") else ""
-    return f"{plain(part['source'])} (`{part['architecture']}`){revision}"
+    revision = f", revision {plain(part['revision'])}" if part.get("revision") else ""
+    return f"{plain(part['source'])} ({plain(part['architecture'])}){revision}"
 
 
 def _count(training: dict[str, Any], name: str) -> str:

@@ -100,6 +100,15 @@ class Predictor:
         for image in images:
             _read(image)
 
+    def check_explains(self) -> ImageBackbone:
+        """The backbone whose patches are weighed. Raises `UserError` for a fusion that does not pool by attention."""
+        if not pools_by_attention(self._model) or not isinstance(self._model.image, ImageBackbone):
+            raise UserError(
+                f"{self.folder} is a model of {self.config.fusion}, which does not tell where it looks",
+                "a model of attention_pooling or learned_query_pooling",
+            )
+        return self._model.image
+
     @torch.inference_mode()
     def predict(self, image: Path, description: str | None = None) -> Prediction:
         """Answer for one image file. Without a description the text is empty, as for such a row in training.
@@ -121,16 +130,12 @@ class Predictor:
 
         Raises `UserError` for a fusion that does not pool by attention, and on an image that cannot be used.
         """
-        if not pools_by_attention(self._model) or not isinstance(self._model.image, ImageBackbone):
-            raise UserError(
-                f"{self.folder} is a model of {self.config.fusion}, which does not tell where it looks",
-                "a model of attention_pooling or learned_query_pooling",
-            )
+        backbone = self.check_explains()
         _, upright = _read(image)
         features, _, _ = self._features(upright, description)
         _, of_image, of_text = attention_of(self._model, features)
         weights: npt.NDArray[np.float32] = of_image[0].numpy()
-        grid = patch_grid(self._model.image, len(weights))
+        grid = patch_grid(backbone, len(weights))
         patches = None if grid is None else weights[grid.n_before :].reshape(grid.rows, grid.columns)
         words: list[tuple[str, float]] = []
         text = description or ""
@@ -139,7 +144,7 @@ class Predictor:
             if found is not None:
                 per_word, _ = found.per_word(of_text[0].numpy())
                 words = [(text[start:end], weight) for (start, end), weight in zip(found.spans, per_word, strict=True)]
-        seen = Image.fromarray(np.asarray(resize_and_crop(upright, self._model.image.pixels)))
+        seen = Image.fromarray(np.asarray(resize_and_crop(upright, backbone.pixels)))
         return Explanation(patches, seen, words)
 
     def _features(self, upright: Image.Image, description: str | None) -> tuple[Features, TextUse, bool]:

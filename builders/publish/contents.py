@@ -1,6 +1,8 @@
 """What a folder has to publish: its files and their hashes, checked before anything is sent."""
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,12 @@ from builders.files import sha256_of
 from builders.join_images import some
 from builders.publish.images import find_images
 
-_MODEL_FILES = ("config.json", "README.md")
-_MAY_RUN = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".npy", ".joblib")  # when somebody loads them
+_MODEL_FILES = ("README.md", "fusion.safetensors")
+_MODEL_FORMAT = "vl-dermnet-model"
+_WRITTEN = re.compile(  # by train.model.save_model; nothing that can run code when it is loaded is among it
+    r"README\.md|config\.json|fusion\.safetensors|(image|text)_backbone/[^/]+\.(json|safetensors)"
+    r"|tokenizer/[^/]+\.(json|txt|model|jinja)"
+)
 _MAX_FAULTS = 5  # named in the message
 
 
@@ -55,11 +61,11 @@ def read_contents(folder: Path) -> Contents:
     """Check `folder` and list what it has to publish. Raises `UserError` where it is damaged or no folder of ours."""
     if (folder / PROVENANCE).is_dir():
         return _read_dataset(folder)
-    if all((folder / name).is_file() for name in _MODEL_FILES) and any(folder.rglob("*.safetensors")):
+    if _is_model(folder):
         return _read_model(folder)
     raise UserError(
-        f"{folder} is neither a dataset folder (it holds no {PROVENANCE}/) nor a model folder (it does not hold"
-        f" {' and '.join(_MODEL_FILES)} and weights in *.safetensors)",
+        f"{folder} is neither a dataset folder (it holds no {PROVENANCE}/) nor a model folder (its config.json does not"
+        f" say format {_MODEL_FORMAT})",
         f"vl-dermnet build IMAGES --run RUN --out '{folder}', or name a model: EXP/models/NAME",
     )
 
@@ -84,14 +90,24 @@ def _in_words(fault: Fault) -> str:
     return f"{fault.file}{place}: {fault.seen}; allowed: {fault.allowed}"
 
 
+def _is_model(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("format") == _MODEL_FORMAT  # pyright: ignore[reportUnknownMemberType]
+
+
 def _read_model(folder: Path) -> Contents:
     """A model folder has no checksums of its own unless something wrote them; then they must be right."""
     paths = [path for path in files_in(folder) if not any(part.startswith(".") for part in path.split("/"))]
-    runnable = [path for path in paths if path.lower().endswith(_MAY_RUN)]
-    if runnable:
+    lacking = [name for name in _MODEL_FILES if not (folder / name).is_file()]
+    if lacking:
+        raise UserError(f"the model folder {folder} lacks {', '.join(lacking)}", "train it again")
+    strays = [path for path in paths if path != CHECKSUMS and not _WRITTEN.fullmatch(path)]
+    if strays:
         raise UserError(
-            f"{folder} holds files that can run code when they are loaded; a model is safetensors: {some(runnable)}",
-            "move them out of the folder",
+            f"{folder} holds files that training does not write: {some(strays)}", "move them out of the folder"
         )
     checksums = {path: sha256_of(folder / path) for path in paths}
     stated = read_checksums(folder)
