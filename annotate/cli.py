@@ -301,7 +301,7 @@ def bench_scale(
 def bench_train(
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
     shape: Annotated[
-        str | None, typer.Option(help="small, or base: ViT-B/16 and BERT-base, the default on a GPU.")
+        str | None, typer.Option(help="light, small, or base: ViT-B/16 and BERT-base, the default on a GPU.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Of each loop in a round.")] = 8,

@@ -33,6 +33,7 @@ class Shape:
 SHAPES: dict[str, Shape] = {
     "tiny": Shape(image_px=16, patch_px=8, n_text_tokens=6, vocabulary=20, dim=16, n_layers=2, n_heads=2),
     "mini": Shape(image_px=32, patch_px=8, n_text_tokens=12, vocabulary=200, dim=64, n_layers=2, n_heads=4),
+    "light": Shape(image_px=96, patch_px=16, n_text_tokens=32, vocabulary=2000, dim=192, n_layers=4, n_heads=3),
     "small": Shape(image_px=224, patch_px=16, n_text_tokens=64, vocabulary=2000, dim=192, n_layers=4, n_heads=3),
     "base": Shape(image_px=224, patch_px=16, n_text_tokens=128, vocabulary=30522, dim=768, n_layers=12, n_heads=12),
 }
