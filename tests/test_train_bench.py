@@ -45,7 +45,7 @@ def test_every_loop_takes_its_turns_and_the_ratios_follow_from_the_rounds(tmp_pa
 
 
 def test_an_unknown_shape_is_named_with_those_that_exist(tmp_path):
-    with pytest.raises(UserError, match="unknown shape 'huge'; choose one of: base, mini, small, tiny"):
+    with pytest.raises(UserError, match="unknown shape 'huge'; choose one of: base, light, mini, small, tiny"):
         bench_train(config(tmp_path, shape="huge"), "", MACHINE, "")
 
 

@@ -3,12 +3,16 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from builders.errors import UserError
 from train.config import TrainConfig
 from train.data import load_examples, split_of
 from train.experiment import run
 from train.given import given_inputs
+from train.loop import fit
+from train.model import FusionModel
 from train.predict import Predictor
 from train.table import experiment_table
 
@@ -93,3 +97,44 @@ def test_rows_without_features_are_left_out(config, files):
 def test_what_cannot_be_is_a_clear_error(config, changes, message):
     with pytest.raises(UserError, match=message):
         run(config(**changes))
+
+
+def test_a_refit_tests_a_model_of_train_and_validation_and_leaves_what_validation_said(config, files):
+    plain = run(config(models=("concat",), protocol="official")).folder
+    refit = run(config(models=("concat",), protocol="official", is_refit=True, out=files / "refit")).folder
+    name = "concat-official-0.parquet"
+    before, after = (pq.read_table(folder / "validation" / name) for folder in (plain, refit))
+    assert before.equals(after)  # the temperature is of a model that has not seen these rows
+    before, after = (pq.read_table(folder / "predictions" / name) for folder in (plain, refit))
+    assert before["image_id"].equals(after["image_id"])
+    assert not before["logits"].equals(after["logits"])
+    scaling = [
+        load_file(folder / "models" / "concat-official-0" / "fusion.safetensors")["scaling.image_pooled.mean"]
+        for folder in (plain, refit)
+    ]
+    examples = load_examples(config())
+    split = split_of(examples, "official")
+    _, _, inputs = given_inputs(config(), "cpu")
+    for rows, mean in zip((split.train, np.concatenate([split.train, split.validation])), scaling, strict=True):
+        np.testing.assert_allclose(mean, inputs.image[1][rows].mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fit_to_a_given_epoch_has_the_weights_after_it(config):
+    settings = config(epochs=6)
+    examples = load_examples(settings)
+    split = split_of(examples, "official")
+    image, text, inputs = given_inputs(settings, "cpu")
+    weights: list[dict[str, object]] = []
+    for last_epoch in (None, 3):
+        torch.manual_seed(0)
+        model = FusionModel("concat", examples.class_names, image, text)
+        seen: list[dict[str, object]] = []
+
+        def remember(epoch, model=model, seen=seen):
+            seen.append({name: weight.clone() for name, weight in model.fusion.state_dict().items()})
+
+        fitted = fit(model, inputs, examples.labels, split, settings, 0, remember, last_epoch=last_epoch)
+        if last_epoch:
+            assert (fitted.best.epoch, len(fitted.history)) == (3, 3)
+            assert all(torch.equal(weight, weights[2][name]) for name, weight in model.fusion.state_dict().items())
+        weights = seen

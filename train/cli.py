@@ -87,6 +87,9 @@ def train(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after N epochs without a better macro-F1 on validation.")
     ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train again on train and validation, for the epochs that validation chose.")
+    ] = False,
     compile_: Annotated[
         bool, typer.Option("--compile", help="torch.compile the backbones: minutes to start, faster steps.")
     ] = False,
@@ -169,6 +172,7 @@ def train(
         "modality_dropout": modality_dropout,
         "patience": patience,
         "is_compiled": compile_,
+        "is_refit": refit,
         "image_layers": image_layers,
         "text_layers": text_layers,
         "lora": lora,
@@ -253,6 +257,7 @@ def train_features(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
+    refit: Annotated[bool, typer.Option("--refit", help="As for train.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Train heads on features from files, without photographs: the same matrix, predictions and table as train.
@@ -283,6 +288,7 @@ def train_features(
             lr=lr,
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
+            is_refit=refit,
             device="cpu",
         )
     )

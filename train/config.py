@@ -76,6 +76,9 @@ class TrainConfig(BaseModel):
     recipe: str | None = None
     recipe_overrides: tuple[str, ...] = ()
 
+    # After the epoch was chosen on validation: train again on train and validation together, for as many epochs.
+    is_refit: bool = False
+
     # Controls (train/controls): of which models, and the encoder that `second_image` puts in place of the text's.
     second_image_backbone: str | None = None
     second_image_revision: str | None = None

@@ -43,11 +43,20 @@ class Evaluation:
 
 
 def write_evaluation(
-    folder: Path, name: str, model: FusionModel, inputs: Inputs, examples: Examples, split: Split, config: TrainConfig
+    folder: Path,
+    name: str,
+    model: FusionModel,
+    inputs: Inputs,
+    examples: Examples,
+    split: Split,
+    config: TrainConfig,
+    refitted: FusionModel | None = None,
 ) -> Evaluation:
     """Evaluate a fitted model as the run `name` of the experiment in `folder`; nothing here changes the model.
 
-    Test rows are read here and nowhere else, and nothing is chosen by them. Written are, each whole or absent:
+    `refitted` is what was trained again on train and validation together: then it is that one which is tested, and
+    `model`, which has not seen the validation rows, that gives the temperature. Test rows are read here and nowhere
+    else, and nothing is chosen by them. Written are, each whole or absent:
 
     - `validation/NAME.parquet`, the logits of the validation rows;
     - `missing/NAME.parquet`, where the model reads both modalities: the test logits without text and without image;
@@ -59,6 +68,7 @@ def write_evaluation(
     _, protocol, seed = name.rsplit("-", 2)
     validation_logits = predict_logits(model, inputs, split.validation, config.micro_batch_size)
     write_table(folder / "validation" / f"{name}.parquet", logits_table(examples, split.validation, validation_logits))
+    model = refitted or model
     test_logits = predict_logits(model, inputs, split.test, config.micro_batch_size)
     if model.image is not None and model.text is not None:
         missing = _missing(model, inputs, examples, split.test, config.micro_batch_size)

@@ -127,39 +127,48 @@ def _train_one(
 ) -> None:
     """Fit one model, test it once, write its folder and then its predictions."""
     started = time.monotonic()
-    image, text = (parts.image, parts.text) if config.is_frozen else copy.deepcopy((parts.image, parts.text))
-    setting = Setting(this.model, this.seed, examples, split, image, text, parts.inputs, config, device, console)
-    controlled = (
-        CONTROLS[this.control](setting) if this.control else Controlled(setting.build(image, text), parts.inputs)
-    )
+
+    def build() -> Controlled:
+        image, text = (parts.image, parts.text) if config.is_frozen else copy.deepcopy((parts.image, parts.text))
+        setting = Setting(this.model, this.seed, examples, split, image, text, parts.inputs, config, device, console)
+        return CONTROLS[this.control](setting) if this.control else Controlled(setting.build(image, text), parts.inputs)
+
+    def fit_on(model: FusionModel, rows: Split, last_epoch: int | None = None) -> Fitted:
+        with _threads_for(model, parts.inputs, config, device):
+            return fit(
+                model,
+                controlled.inputs,
+                examples.labels,
+                rows,
+                controlled.config or config,
+                this.seed,
+                on_epoch=lambda _: advance(1 if last_epoch is None else 0),
+                checkpoints=_checkpoints_of(config, this) if last_epoch is None else None,
+                fingerprint=examples.fingerprint,
+                processes=processes,
+                tell=lambda message: say(console, f"{this.name}: {message}"),
+                last_epoch=last_epoch,
+            )
+
+    controlled = build()
     model, inputs = controlled.model, controlled.inputs
-    with _threads_for(model, parts.inputs, config, device):
-        fitted = fit(
-            model,
-            inputs,
-            examples.labels,
-            split,
-            controlled.config or config,
-            this.seed,
-            on_epoch=lambda _: advance(1),
-            checkpoints=_checkpoints_of(config, this),
-            fingerprint=examples.fingerprint,
-            processes=processes,
-            tell=lambda message: say(console, f"{this.name}: {message}"),
-        )
+    fitted = fit_on(model, split)
     advance(config.n_epochs - len(fitted.history))  # where patience ended
+    refitted = build().model if config.is_refit else None
+    if refitted is not None:
+        both = np.sort(np.concatenate([split.train, split.validation]))
+        fit_on(refitted, Split(both, split.validation, split.test), fitted.best.epoch)
     if not processes.is_first:
         return
+    training = _record(config, this, model, split, fitted, time.monotonic() - started)
     if this.control:
-        logits = predict_logits(model, inputs, split.test, config.micro_batch_size)
-        training = _record(config, this, model, split, fitted, time.monotonic() - started)
+        logits = predict_logits(refitted or model, inputs, split.test, config.micro_batch_size)
         write_json(record_of(config, this), {"training": training})
     else:
-        evaluation = write_evaluation(config.out, this.name, model, inputs, examples, split, config)
+        evaluation = write_evaluation(config.out, this.name, model, inputs, examples, split, config, refitted)
         logits = evaluation.test_logits
-        training = _record(config, this, model, split, fitted, time.monotonic() - started)
         save_model(
-            model,
+            refitted or model,
             model_folder_of(config, this),
             config.max_text_tokens,
             training=training

@@ -47,6 +47,7 @@ def study(data: Path, experiments: Path, n_seeds: int = 5, epochs: int = 30) -> 
             epochs=epochs,
             batch_size=512,
             lr=4e-3,
+            is_refit=True,
             device="cpu",
         )
         return run(config).folder

@@ -10,16 +10,12 @@ import csv
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import typer
 
-from builders.files import write_atomic
-from train.backbones import load_text_backbone
 from train.config import TrainConfig
 from train.experiment import run
 from train.studies import write_results
-from train.texts import tokenise
+from train.studies.sentences import write_list, write_text_features
 
 IMAGE = ("pooled", "pooled_2", "pooled_3", "pooled_4", "patch_mean")
 MODELS = ("image_only", "text_only", "concat", "dual_film", "late_logits")
@@ -47,35 +43,11 @@ def sentence(row: dict[str, str]) -> str:
 
 def write_inputs(data: Path, work: Path, text_backbone: str) -> tuple[Path, Path]:
     """The labelled list, and the sentences' features: the mean over their tokens."""
-    listed, texts = work / "list.csv", work / "texts.npz"
     with (data / "metadata.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    lines = [f"{row['file_name']},{row['split']},{row['dx']},{row['lesion_id']}" for row in rows]
-    content = "path,split,label,group\n" + "\n".join(lines) + "\n"
-    write_atomic(listed, lambda part: part.write_text(content, encoding="utf-8"))
-    if not texts.is_file():
-        encoder = load_text_backbone(text_backbone).eval()
-        distinct = sorted({sentence(row) for row in rows})
-        tokens = tokenise(encoder.tokenizer, distinct, 64)
-        vectors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = {}
-        with torch.inference_mode():
-            for start in range(0, len(distinct), 64):
-                part = slice(start, start + 64)
-                mask = torch.from_numpy(tokens.mask[part])
-                said = encoder(torch.from_numpy(tokens.token_ids[part]), mask).tokens
-                pooled = (said.sum(dim=1) / mask.sum(dim=1, keepdim=True)).numpy()
-                vectors |= dict(zip(distinct[part], pooled, strict=True))
-        arrays = {
-            "path": np.array([row["file_name"] for row in rows]),
-            "text": np.stack([vectors[sentence(row)] for row in rows]),
-        }
-
-        def save(part: Path) -> None:
-            with part.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-
-        write_atomic(texts, save)
-    return listed, texts
+    listed = [(row["file_name"], row["split"], row["dx"], row["lesion_id"]) for row in rows]
+    texts = {row["file_name"]: sentence(row) for row in rows}
+    return write_list(work / "list.csv", listed), write_text_features(work / "texts.npz", text_backbone, texts, 64)
 
 
 def study(
