@@ -259,6 +259,7 @@ def bench_annotate(
     tokens: Annotated[int, typer.Option(min=1, help="Output tokens per image, exactly.")] = 64,
     way: Annotated[list[str] | None, typer.Option(help="Measure only this way; repeat it.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measure each way so often, in turns.")] = 3,
     engine_arg: Annotated[list[str] | None, typer.Option(help="key=value for vLLM; repeat it.")] = None,
 ) -> None:
     """Compare annotate with other ways to ask the same vLLM engine: images per second and their ratio.
@@ -277,6 +278,7 @@ def bench_annotate(
         n_tokens=tokens,
         ways=tuple(way or WAYS),
         limit=limit,
+        n_rounds=rounds,
         engine_args=tuple(parse_engine_args(engine_arg or []).items()),
     )
     typer.echo(as_markdown(measure(config, _command()), WAYS), nl=False)

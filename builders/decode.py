@@ -33,8 +33,7 @@ def decode_rgb(data: bytes) -> tuple[Image.Image, str]:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 image.load()
                 image_format = str(image.format)
-                upright = ImageOps.exif_transpose(image)
-                return _to_rgb(upright), image_format
+                return upright_rgb(image), image_format
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise BadImageError(f"too many pixels, a decompression bomb? at most {limit} are decoded") from error
@@ -44,7 +43,9 @@ def decode_rgb(data: bytes) -> tuple[Image.Image, str]:
         raise BadImageError(f"damaged: {error}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An opened image as `decode_rgb` gives it."""
+    image = ImageOps.exif_transpose(image)
     if image.mode in SIXTEEN_BIT:
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

@@ -59,12 +59,17 @@ def test_every_way_answers_with_as_many_tokens_and_what_was_measured_is_kept(tmp
     write_sample(tmp_path / "photos", n_images=40, seed=1)
     ways = ("ready", "ours", "whole_list", "loop_of_16")
     config = BenchConfig(
-        str(tmp_path / "photos"), tmp_path / "x" / "out", "tiny-internvl", "float32", 8, ways, limit=10
+        str(tmp_path / "photos"), tmp_path / "x" / "out", "tiny-internvl", "float32", 8, ways, limit=10, n_rounds=2
     )
     result = bench_annotate(config, "vl-dermnet bench annotate …")
     assert list(result["ways"]) == list(ways)
     assert {(row["n_images"], row["n_output_tokens"]) for row in result["ways"].values()} == {(10, 80)}
     assert result["ways"]["ready"]["ratio"] == 1
+    ours, ready = (result["ways"][way]["rounds"] for way in ("ours", "ready"))
+    assert len(ours) == len(ready) == 2
+    ratios = [mine["images_per_s"] / base["images_per_s"] for mine, base in zip(ours, ready, strict=True)]
+    assert result["ways"]["ours"]["ratio"] == pytest.approx(sum(ratios) / 2, abs=1e-3)
+    assert result["ways"]["ours"]["ratio_range"] == pytest.approx(sorted(ratios), abs=1e-3)
     page = (tmp_path / "x" / "out.md").read_text()
     assert "| loop_of_16: LLM.chat on 16 at a time, each batch decoded first |" in page
     again = bench_annotate(config, "vl-dermnet bench annotate …")

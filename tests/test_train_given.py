@@ -138,3 +138,18 @@ def test_a_fit_to_a_given_epoch_has_the_weights_after_it(config):
             assert (fitted.best.epoch, len(fitted.history)) == (3, 3)
             assert all(torch.equal(weight, weights[2][name]) for name, weight in model.fusion.state_dict().items())
         weights = seen
+
+
+def test_controls_are_rows_of_heads_on_features_too(config):
+    settings = config(models=("concat",), protocol="official", controls=("all",), control_models=("concat",), n_seeds=1)
+    assert set(settings.controls) & {"constant_text", "masked_text", "second_image"} == set()
+    rows = {file.stem for file in (run(settings).folder / "predictions").iterdir()}
+    expected = {f"concat+{name}-official-0" for name in settings.controls}
+    assert rows == {"concat-official-0", *expected}
+    assert "concat+emap-official-0" in rows
+
+
+@pytest.mark.parametrize("control", ["constant_text", "masked_text", "second_image"])
+def test_a_control_that_needs_an_encoder_is_refused_for_features(config, control):
+    with pytest.raises(UserError, match=f"the control {control} asks an encoder"):
+        run(config(controls=(control,), control_models=("concat",), second_image_backbone="tiny-internvl"))

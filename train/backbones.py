@@ -64,16 +64,17 @@ class ImageBackbone(nn.Module):
         self.model = model
         self.config = config
         self.pixels = pixels
-        self.register_buffer("mean", torch.tensor(pixels.mean).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(pixels.std).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", _per_channel(pixels.mean), persistent=False)
+        self.register_buffer("std", _per_channel(pixels.std), persistent=False)
 
     def normalise(self, pixels: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
         """What the checkpoint's image processor would hand to the model."""
-        return (pixels.permute(0, 3, 1, 2).float() * self.pixels.rescale_factor - self.mean) / self.std
+        return _normalise(pixels, self.pixels.rescale_factor, self.mean, self.std)
 
-    def forward(self, pixels: UInt8[Tensor, "batch height width 3"]) -> Encoded:
-        """Patch (and class) tokens, and the pooled vector."""
-        hidden: Tensor = self.model(pixel_values=self.normalise(pixels)).last_hidden_state
+    def forward(self, pixels: UInt8[Tensor, "batch height width 3"] | Float[Tensor, "batch 3 height width"]) -> Encoded:
+        """Patch (and class) tokens, and the pooled vector; of packed pixels, or of what `normalise` made of them."""
+        normalised = self.normalise(pixels) if pixels.dtype == torch.uint8 else pixels
+        hidden: Tensor = self.model(pixel_values=normalised).last_hidden_state
         if hidden.ndim == 4:  # convolutional: (batch, dim, rows, columns)
             hidden = hidden.flatten(2).transpose(1, 2)
         tokens = hidden[:, 1:] if self.config.skips_first else hidden  # (batch, n, dim)
@@ -103,6 +104,21 @@ class TextBackbone(nn.Module):
         if self.config.pooling == "first":
             return Encoded(tokens, tokens[:, 0])
         return Encoded(tokens, tokens.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
+
+
+def normalise(
+    pixels: UInt8[Tensor, "batch height width 3"], config: PixelConfig
+) -> Float[Tensor, "batch 3 height width"]:
+    """Packed pixels as the checkpoint's image processor would hand them to the model."""
+    return _normalise(pixels, config.rescale_factor, _per_channel(config.mean), _per_channel(config.std))
+
+
+def _normalise(pixels: Tensor, rescale_factor: float, mean: Tensor, std: Tensor) -> Tensor:
+    return (pixels.permute(0, 3, 1, 2).float() * rescale_factor - mean) / std
+
+
+def _per_channel(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values).reshape(1, 3, 1, 1)
 
 
 def weights_key(model: nn.Module) -> str:

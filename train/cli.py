@@ -258,6 +258,12 @@ def train_features(
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
     refit: Annotated[bool, typer.Option("--refit", help="As for train.")] = False,
+    control: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. As for train, but for those that need an encoder.")
+    ] = None,
+    control_model: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. What controls are of; by default concat.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Train heads on features from files, without photographs: the same matrix, predictions and table as train.
@@ -289,6 +295,8 @@ def train_features(
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
             is_refit=refit,
+            controls=tuple(control or ()),
+            control_models=tuple(control_model or ("concat",)),
             device="cpu",
         )
     )

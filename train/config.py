@@ -15,6 +15,7 @@ PROTOCOLS: dict[str, tuple[Protocol, ...]] = {
     "both": ("official", "clean"),
 }
 EMAP = "emap"  # a control that is computed from a trained model
+READ_AGAIN = ("constant_text", "masked_text", "second_image")  # controls for which an encoder reads something else
 PAPER_MODELS = ("text_only", "image_only", "concat", "gating", "dual_film", "attention_pooling")
 
 
@@ -79,18 +80,18 @@ class TrainConfig(BaseModel):
     # After the epoch was chosen on validation: train again on train and validation together, for as many epochs.
     is_refit: bool = False
 
-    # Controls (train/controls): of which models, and the encoder that `second_image` puts in place of the text's.
-    second_image_backbone: str | None = None
-    second_image_revision: str | None = None
-    control_models: tuple[str, ...] = ("attention_pooling",)
-    controls: tuple[str, ...] = ()
-
     # Heads, and features from files in place of backbones (train/given.py).
     hidden_dim: Annotated[int, Field(ge=0)] = 0  # of one hidden layer in the head; 0: linear, as the paper
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # behind the hidden layer
     features: tuple[Path, ...] = ()  # if any, `dataset` is a labelled list
     image_features: tuple[str, ...] = ()  # arrays in them, side by side: what models call the image
     text_features: tuple[str, ...] = ()  # and what they call the text
+
+    # Controls (train/controls): of which models, and the encoder that `second_image` puts in place of the text's.
+    second_image_backbone: str | None = None
+    second_image_revision: str | None = None
+    control_models: tuple[str, ...] = ("attention_pooling",)
+    controls: tuple[str, ...] = ()
 
     @field_validator("models")
     @classmethod
@@ -109,14 +110,16 @@ class TrainConfig(BaseModel):
     @field_validator("controls")
     @classmethod
     def _spell_out_controls(cls, names: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
-        """`all` as every control, `second_image` among them where its encoder is named; each name once."""
+        """`all` as every control that is possible: `second_image` where its encoder is named, and with features from
+        files those that need no encoder; each name once."""
         spelled: list[str] = []
         for name in names:
             if name == "all":
                 from train.controls import CONTROLS
 
                 has_second = others.data.get("second_image_backbone") is not None
-                spelled += [each for each in (*CONTROLS, EMAP) if each != "second_image" or has_second]
+                left_out = READ_AGAIN if others.data.get("features") else () if has_second else ("second_image",)
+                spelled += [each for each in (*CONTROLS, EMAP) if each not in left_out]
             else:
                 spelled.append(name)
         return tuple(dict.fromkeys(spelled))

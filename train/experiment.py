@@ -198,7 +198,8 @@ def _project(
     parts = load_parts(config, examples, {each.model for each in asked}, device, console)
     for each in asked:
         started = time.monotonic()
-        model, _ = load_fusion_model(model_folder_of(config, Run(each.model, each.protocol, each.seed)))
+        folder = model_folder_of(config, Run(each.model, each.protocol, each.seed))
+        model, _ = load_fusion_model(folder, needs_backbones=not config.features)
         reference = reference_rows(split.test, model.uses_tokens)
         with _threads_for(model, parts.inputs, config, device):
             logits = emap_logits(model.to(device), parts.inputs, split.test, reference, config.batch_size)

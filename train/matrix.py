@@ -7,7 +7,7 @@ from typing import Any
 
 from builders.errors import UserError, choose
 from builders.files import read_json
-from train.config import EMAP, Protocol, TrainConfig
+from train.config import EMAP, READ_AGAIN, Protocol, TrainConfig
 from train.controls import CONTROLS
 from train.fusion import FUSIONS
 
@@ -38,6 +38,12 @@ def runs_of(config: TrainConfig) -> list[Run]:
         choose("model", name, list(FUSIONS))
     for name in config.controls:
         choose("control", name, [*CONTROLS, EMAP])
+    impossible = [name for name in config.controls if name in READ_AGAIN] if config.features else []
+    if impossible:
+        raise UserError(
+            f"the control {impossible[0]} asks an encoder, and features from files come without one",
+            f"--control {' or '.join(name for name in (*CONTROLS, EMAP) if name not in READ_AGAIN)}",
+        )
     if "second_image" in config.controls and config.second_image_backbone is None:
         raise UserError("the control second_image needs a second image encoder", "--second-image-backbone FOLDER")
     for name in config.control_models if config.controls else ():

@@ -32,6 +32,7 @@ from train.pixels import PixelConfig
 
 FORMAT = "vl-dermnet-model"
 FORMAT_VERSION = 1
+MODEL_TYPE = "vl-dermnet"  # by which transformers finds the classes of train/auto.py
 
 
 class Scaling(nn.Module):
@@ -91,12 +92,15 @@ class FusionModel(nn.Module):
 
     def encode(
         self,
-        pixels: UInt8[Tensor, "batch height width 3"] | None,
+        pixels: UInt8[Tensor, "batch height width 3"] | Float[Tensor, "batch 3 height width"] | None,
         token_ids: Int[Tensor, "batch n_text"] | None,
         text_mask: Bool[Tensor, "batch n_text"] | None,
         n_rows: int,
     ) -> Features:
-        """Run the backbones that this model has on a batch of `n_rows`; what it does not use gets width zero."""
+        """Run the backbones that this model has on a batch of `n_rows`; what it does not use gets width zero.
+
+        Pixels are packed, or normalised already.
+        """
         features = no_features(n_rows, next(self.fusion.parameters()).device)
         if isinstance(self.image, ImageBackbone) and pixels is not None:
             image: Encoded = self.image(pixels)
@@ -139,6 +143,7 @@ class ModelConfig(BaseModel):
 
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
+    model_type: str = MODEL_TYPE
     fusion: str
     class_names: tuple[str, ...]
     image: BackboneConfig | None
@@ -238,25 +243,29 @@ def read_model_config(folder: Path) -> ModelConfig:
     return config
 
 
-def load_fusion_model(folder: Path) -> tuple[FusionModel, ModelConfig]:
-    """The model in a folder, ready to predict: safetensors only, no network, no code from the folder."""
+def load_fusion_model(folder: Path, needs_backbones: bool = True) -> tuple[FusionModel, ModelConfig]:
+    """The model in a folder, ready to predict: safetensors only, no network, no code from the folder.
+
+    With `needs_backbones` a head on features from a file, which has none, is refused with a `UserError`.
+    """
     config = read_model_config(folder)
-    given = [
-        part.source for part in (config.image, config.text) if part is not None and part.architecture == ARCHITECTURE
-    ]
-    if given:
+    parts = (config.image, config.text)
+    given = [part.source for part in parts if part is not None and part.architecture == ARCHITECTURE]
+    if given and needs_backbones:
         raise UserError(
             f"the model in {folder} is a head on features from a file ({', '.join(given)}): it has no backbones to see "
             "photographs with",
             "vl-dermnet train DATASET --frozen --image-backbone ID",
         )
     try:
-        image = text = None
-        if config.image is not None and config.pixels is not None:
+        image: ImageBackbone | GivenFeatures | None
+        text: TextBackbone | GivenFeatures | None
+        image, text = (None if part is None else GivenFeatures((part.source,), part.dim) for part in parts)
+        if not given and config.image is not None and config.pixels is not None:
             image = ImageBackbone(
                 load_model(folder / "image_backbone", config.image.architecture), config.image, config.pixels
             )
-        if config.text is not None:
+        if not given and config.text is not None:
             tokenizer = load_tokenizer(folder / "tokenizer")
             text = TextBackbone(load_model(folder / "text_backbone", config.text.architecture), config.text, tokenizer)
         model = FusionModel(config.fusion, config.class_names, image, text, config.hidden_dim, config.dropout)

@@ -22,7 +22,7 @@ def model_card(config: dict[str, Any]) -> str:
         ("Fusion", plain(config["fusion"])),
         *(("Backbone, " + name.lower(), _backbone(part)) for name, part in parts if part),
         ("Classes", str(len(config["class_names"]))),
-        ("Trained on", f"{_count(training, 'n_train')} photographs, protocol {plain(training.get('protocol', ''))}"),
+        ("Trained on", _trained_on(training, bool(settings.get("is_refit")))),
         ("Chosen on", f"{_count(training, 'n_validation')} validation photographs, epoch {best.get('epoch', '–')}"),
         ("Seed", str(training.get("seed", "–"))),
         ("Trained parameters", _count(training, "n_trained_parameters")),
@@ -68,6 +68,14 @@ def model_card(config: dict[str, Any]) -> str:
         "answer = Predictor(Path('FOLDER')).predict(Path('photo.jpg'), 'What is seen')",
         "```",
         "",
+        "```python",
+        "import train.auto  # registers the classes",
+        "from transformers import AutoModel, AutoProcessor",
+        "",
+        "model, processor = AutoModel.from_pretrained('FOLDER'), AutoProcessor.from_pretrained('FOLDER')",
+        "logits = model(**processor(images=[photograph], text=['What is seen'])).logits",
+        "```",
+        "",
         "Without a description the image alone is judged, and the answer says so. Weights are safetensors; nothing in",
         "the folder is code.",
         "",
@@ -76,6 +84,13 @@ def model_card(config: dict[str, Any]) -> str:
         *(f"- {plain(name)}" for name in config["class_names"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _trained_on(training: dict[str, Any], is_refit: bool) -> str:
+    said = f"{_count(training, 'n_train')} photographs, protocol {plain(training.get('protocol', ''))}"
+    if not is_refit:
+        return said
+    return f"{said}; then again, with the validation photographs, for the epochs chosen: its scores are not of this fit"
 
 
 def _backbone(part: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from annotate.bench.report import as_markdown
@@ -34,7 +35,10 @@ WAYS = {
 
 @dataclass(frozen=True, slots=True)
 class BenchConfig:
-    """What is measured: every way answers with exactly `n_tokens` per image. `model` may be a random shape."""
+    """What is measured: every way answers with exactly `n_tokens` per image. `model` may be a random shape.
+
+    The ways take turns, `n_rounds` times: a machine's own drift falls on all of them.
+    """
 
     images: str
     out: Path
@@ -43,49 +47,63 @@ class BenchConfig:
     n_tokens: int
     ways: tuple[str, ...] = tuple(WAYS)
     limit: int | None = None
+    n_rounds: int = 3
     engine_args: tuple[tuple[str, Any], ...] = ()
 
 
 def bench_annotate(config: BenchConfig, command: str) -> dict[str, Any]:
     """Measure every way on the same images, model and tokens, each in a process of its own.
 
-    Writes `out`.json and `out`.md and returns what the JSON holds. A ratio of 1 is the engine fed with images that wait
-    in memory. Engine start is not counted, decoding is, but for `ready` and `whole_list`, which begin decoded. What
-    stands in `out`.json already, of the same settings, is not measured again. Raises `UserError` where a way fails.
+    Writes `out`.json and `out`.md and returns what the JSON holds: medians over the rounds, and each round. A ratio of
+    1 is the engine fed with images that wait in memory, in the same round. Engine start is not counted, decoding is,
+    but for `ready` and `whole_list`, which begin decoded. What stands in `out`.json already, of the same settings, is
+    not measured again. Raises `UserError` where a way fails.
     """
     for way in config.ways:
         choose("way", way, list(WAYS))
     json_file, result = config.out.with_suffix(".json"), dict[str, Any]()
     with tempfile.TemporaryDirectory() as scratch:
-        settings = {**asdict(config), "out": config.out.name, "ways": None}
+        settings = {**asdict(config), "out": config.out.name, "ways": None, "n_rounds": None}
         known: dict[str, Any] = read_json(json_file) if json_file.exists() else {}
-        rows: dict[str, Any] = (
-            known.get("ways", {}) if known.get("settings") == json.loads(json.dumps(settings)) else {}
+        is_known = known.get("settings") == json.loads(json.dumps(settings))
+        rounds: dict[str, list[dict[str, Any]]] = (
+            {way: row["rounds"] for way, row in known["ways"].items()} if is_known else {}
         )
         if config.model in SHAPES:
             write_random(Path(scratch) / config.model, SHAPES[config.model])
             config = replace(config, model=str(Path(scratch) / config.model))
-        for way in config.ways:
-            if way not in rows:
-                rows[way] = _measure_apart(way, config)
-            result = _result(command, settings, rows)
-            write_json(json_file, result)
-            text = as_markdown(result, WAYS)
-            write_atomic(config.out.with_suffix(".md"), lambda part, text=text: part.write_text(text, encoding="utf-8"))
+        for n_wanted in range(1, config.n_rounds + 1):
+            for way in config.ways:
+                if len(rounds.setdefault(way, [])) < n_wanted:
+                    rounds[way].append(_measure_apart(way, config))
+                result = _result(command, settings, rounds)
+                write_json(json_file, result)
+                text = as_markdown(result, WAYS)
+                write_atomic(
+                    config.out.with_suffix(".md"), lambda part, text=text: part.write_text(text, encoding="utf-8")
+                )
     return result
 
 
-def _result(command: str, settings: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
-    ready = rows.get("ready")
-    for row in rows.values():
-        row["ratio"] = round(row["images_per_s"] / ready["images_per_s"], 3) if ready else None
+def _result(command: str, settings: dict[str, Any], rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {
         "command": command,
         "at": utc_now(),
         "machine": machine(),
         "versions": {name: version(name) for name in LIBRARIES if _is_installed(name)},
         "settings": settings,
-        "ways": {way: rows[way] for way in WAYS if way in rows},
+        "ways": {way: _row(rounds[way], rounds.get("ready", [])) for way in WAYS if rounds.get(way)},
+    }
+
+
+def _row(rounds: list[dict[str, Any]], ready: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the rounds; the ratio is taken within each, its smallest and largest beside its median."""
+    ratios = [each["images_per_s"] / base["images_per_s"] for each, base in zip(rounds, ready, strict=False)]
+    return {
+        **{name: round(median(each[name] for each in rounds), 3) for name in rounds[0]},
+        "ratio": round(median(ratios), 3) if ratios else None,
+        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)] if ratios else None,
+        "rounds": rounds,
     }
 
 
