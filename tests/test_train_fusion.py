@@ -43,7 +43,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=[0, 5], ids=["linear", "hidden"])
+@pytest.fixture(scope="module", params=[(), (5,)], ids=["linear", "hidden"])
 def checked(request):
     """`train.fusion` and `train.features`, imported anew with every shape annotation switched into a check.
 
@@ -52,8 +52,8 @@ def checked(request):
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "train"}
     with install_import_hook("train", "beartype.beartype"):
         fusion, features = importlib.import_module("train.fusion"), importlib.import_module("train.features")
-    fusions = {name: partial(kind, hidden_dim=request.param) for name, kind in fusion.FUSIONS.items()}
-    yield SimpleNamespace(FUSIONS=fusions, hidden_dim=request.param), features
+    fusions = {name: partial(kind, hidden_dims=request.param) for name, kind in fusion.FUSIONS.items()}
+    yield SimpleNamespace(FUSIONS=fusions, hidden_dims=request.param), features
     for name in list(sys.modules):
         if name.split(".")[0] == "train":
             del sys.modules[name]
@@ -189,7 +189,7 @@ def test_a_row_without_any_text_gives_numbers_that_the_image_decides(checked, na
 def test_the_number_of_parameters_is_counted(checked, name):
     fusion, _ = make(checked, name)
     image, text, classes, width = 4, 6, 3, 256
-    hidden = checked[0].hidden_dim
+    hidden = sum(checked[0].hidden_dims)
 
     def head(dim):
         return (dim * hidden + hidden + hidden * classes + classes) if hidden else dim * classes + classes
@@ -218,11 +218,11 @@ def test_the_number_of_parameters_is_counted(checked, name):
     assert fusion.n_parameters == expected[name]
 
 
-@pytest.mark.parametrize("hidden_dim", [0, 8])
+@pytest.mark.parametrize("hidden_dims", [(), (8,), (8, 8)])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_few_steps_fit_a_few_rows(name, hidden_dim):
+def test_a_few_steps_fit_a_few_rows(name, hidden_dims):
     torch.manual_seed(0)
-    fusion = FUSIONS[name](16, 12, 3, hidden_dim, dropout=0.1)
+    fusion = FUSIONS[name](16, 12, 3, hidden_dims, dropout=0.1)
     tokens = torch.randn(12, 5, 16), torch.randn(12, 7, 12)
     mask = torch.arange(7) < torch.arange(12)[:, None] % 7 + 1
     features = Features(tokens[0], tokens[0].mean(dim=1), tokens[1], tokens[1].mean(dim=1), mask)
@@ -243,7 +243,7 @@ def test_additive_fusions_are_known(checked, name):
     swapped = {field: getattr(features, field).flip(0) for field in ("text_pooled", "text_tokens", "text_mask")}
     interaction = (fusion(features) - fusion(replace(features, **swapped))).sum(dim=0)
     additive = {"text_only", "image_only", "late_logits"}
-    if checked[0].hidden_dim == 0:
+    if not checked[0].hidden_dims:
         additive |= {"concat", "attention_pooling", "learned_query_pooling"}
     assert torch.allclose(interaction, torch.zeros(3).double(), atol=1e-12) == (name in additive)
 
@@ -298,10 +298,10 @@ def test_padding_weighs_nothing_in_any_precision(checked, dtype):
 def test_dropout_changes_training_alone_and_needs_a_hidden_layer(name):
     torch.manual_seed(0)
     features = Features(*(torch.randn(3, *shape) for shape in ((5, 4), (4,), (7, 6), (6,))), torch.ones(3, 7) > 0)
-    for hidden_dim in (0, 16):
-        fusion = FUSIONS[name](4, 6, 3, hidden_dim, dropout=0.5).train()
+    for hidden_dims in ((), (16,), (16, 8)):
+        fusion = FUSIONS[name](4, 6, 3, hidden_dims, dropout=0.5).train()
         is_random = not torch.equal(fusion(features), fusion(features))
-        assert is_random == (hidden_dim > 0)
+        assert is_random == (len(hidden_dims) > 0)
         assert torch.equal(fusion.eval()(features), fusion(features))
 
 
@@ -347,7 +347,7 @@ def test_with_a_gate_at_one_the_gmu_hears_the_image_alone(checked):
 def test_words_reach_the_image_through_the_bottlenecks_alone(checked):
     fusion, features = make(checked, "bottleneck_tokens", seed=1)
     with torch.no_grad():
-        first = fusion.classify if checked[0].hidden_dim == 0 else fusion.classify[0]
+        first = fusion.classify if not checked[0].hidden_dims else fusion.classify[0]
         first.weight[:, 256:] = 0  # only the image's mean is heard
     other = replace(features, text_tokens=torch.randn_like(features.text_tokens))
     assert not torch.allclose(fusion(features), fusion(other))

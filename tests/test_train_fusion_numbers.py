@@ -35,10 +35,17 @@ def gelu(x):
 
 
 def head(w, name, x):
-    """The last layer, behind a hidden one where the weights hold one."""
+    """The last layer, behind as many hidden ones as the weights hold; each counts three, with GELU and dropout."""
     if f"{name}.0.weight" not in w:
         return linear(w, name, x)
-    return linear(w, f"{name}.3", gelu(linear(w, f"{name}.0", x)))
+    n_hidden = sum(key.startswith(f"{name}.") and key.endswith(".weight") for key in w) - 1
+    return linear(w, f"{name}.{3 * n_hidden}", hidden(w, name, x, n_hidden))
+
+
+def hidden(w, name, x, n_hidden):
+    for i in range(n_hidden):
+        x = gelu(linear(w, f"{name}.{3 * i}", x))
+    return x
 
 
 def layer_norm(w, name, rows):
@@ -113,8 +120,8 @@ def late_logits(w, v, t, patches, words):
 
 
 def low_rank_tensor(w, v, t, patches, words):
-    if "image_hidden.0.weight" in w:
-        v, t = gelu(linear(w, "image_hidden.0", v)), gelu(linear(w, "text_hidden.0", t))
+    n_hidden = sum(key.startswith("image_hidden.") and key.endswith(".weight") for key in w)
+    v, t = hidden(w, "image_hidden", v, n_hidden), hidden(w, "text_hidden", t, n_hidden)
     full = np.zeros((1 + len(v), 1 + len(t), N_CLASSES))
     for r, c in product(range(8), range(N_CLASSES)):
         full[:, :, c] += w["rank_weights"][r] * np.outer(w["image_factors"][r, :, c], w["text_factors"][r, :, c])
@@ -160,11 +167,11 @@ def bottleneck_tokens(w, v, t, patches, words):
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))
-@pytest.mark.parametrize("hidden_dim", [0, 5])
+@pytest.mark.parametrize("hidden_dims", [(), (5,), (5, 4)])
 @pytest.mark.parametrize("seed", range(3))
-def test_numbers_equal_an_independent_computation(name, seed, hidden_dim):
+def test_numbers_equal_an_independent_computation(name, seed, hidden_dims):
     torch.manual_seed(seed)
-    fusion = FUSIONS[name](IMAGE_DIM, TEXT_DIM, N_CLASSES, hidden_dim, dropout=0.5).double().eval()
+    fusion = FUSIONS[name](IMAGE_DIM, TEXT_DIM, N_CLASSES, hidden_dims, dropout=0.5).double().eval()
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter, std=0.5 if parameter.ndim < 2 else parameter.shape[-1] ** -0.5)
     lengths = torch.tensor([0, 1, 3, 7])  # a row without text, and one without padding

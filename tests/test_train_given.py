@@ -56,7 +56,7 @@ def config(files):
 
 
 def test_the_array_that_tells_the_class_is_learned_from_and_the_other_is_not(config):
-    folder = run(config(hidden_dim=16)).folder
+    folder = run(config(hidden_dims=(16,))).folder
     scores = {row.model: row.ours["official"].accuracy_mean for row in experiment_table(folder).rows if row.ours}
     assert scores["image_only"] > 85
     assert scores["text_only"] < 70
@@ -119,25 +119,26 @@ def test_a_refit_tests_a_model_of_train_and_validation_and_leaves_what_validatio
         np.testing.assert_allclose(mean, inputs.image[1][rows].mean(axis=0), rtol=1e-4, atol=1e-5)
 
 
-def test_a_fit_to_a_given_epoch_has_the_weights_after_it(config):
-    settings = config(epochs=6)
+def test_a_fit_that_does_not_choose_has_the_weights_at_the_end_whatever_its_patience(config):
+    settings = config(epochs=6, patience=1)
     examples = load_examples(settings)
     split = split_of(examples, "official")
     image, text, inputs = given_inputs(settings, "cpu")
-    weights: list[dict[str, object]] = []
-    for last_epoch in (None, 3):
+    ends: list[dict[str, torch.Tensor]] = []
+    for chooses, patience in ((True, None), (False, 1)):
         torch.manual_seed(0)
         model = FusionModel("concat", examples.class_names, image, text)
-        seen: list[dict[str, object]] = []
 
-        def remember(epoch, model=model, seen=seen):
-            seen.append({name: weight.clone() for name, weight in model.fusion.state_dict().items()})
+        def remember(_, model=model):
+            ends.append({name: weight.clone() for name, weight in model.fusion.state_dict().items()})
 
-        fitted = fit(model, inputs, examples.labels, split, settings, 0, remember, last_epoch=last_epoch)
-        if last_epoch:
-            assert (fitted.best.epoch, len(fitted.history)) == (3, 3)
-            assert all(torch.equal(weight, weights[2][name]) for name, weight in model.fusion.state_dict().items())
-        weights = seen
+        options = settings.model_copy(update={"patience": patience})
+        fitted = fit(model, inputs, examples.labels, split, options, 0, remember, chooses=chooses)
+        assert len(fitted.history) == 6
+        if not chooses:
+            assert fitted.best.epoch == 6
+            assert all(torch.equal(weight, ends[5][name]) for name, weight in model.fusion.state_dict().items())
+    assert len(ends) == 12
 
 
 def test_controls_are_rows_of_heads_on_features_too(config):

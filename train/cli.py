@@ -65,7 +65,12 @@ def train(
     text_lr: Annotated[float, typer.Option(help="Peak learning rate of the text backbone.")] = 2e-5,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
     max_text_tokens: Annotated[int, typer.Option(min=1, help="Longer descriptions are cut, and counted.")] = 256,
-    hidden_dim: Annotated[int, typer.Option(min=0, help="Width of a hidden layer in the head; 0: linear.")] = 0,
+    hidden_dim: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Width of a hidden layer in the head; repeat for more layers. By default it is linear."
+        ),
+    ] = None,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind the hidden layer.")] = 0.0,
     augment: Annotated[bool, typer.Option(help="Flip and shift images when fine-tuning.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
@@ -88,7 +93,7 @@ def train(
         int | None, typer.Option(min=1, help="Stop after N epochs without a better macro-F1 on validation.")
     ] = None,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Train again on train and validation, for the epochs that validation chose.")
+        bool, typer.Option("--refit", help="Train again on train and validation together, to the end, and test that.")
     ] = False,
     compile_: Annotated[
         bool, typer.Option("--compile", help="torch.compile the backbones: minutes to start, faster steps.")
@@ -160,7 +165,7 @@ def train(
         "text_lr": text_lr,
         "label_smoothing": label_smoothing,
         "max_text_tokens": max_text_tokens,
-        "hidden_dim": hidden_dim,
+        "hidden_dims": tuple(hidden_dim or ()),
         "dropout": dropout,
         "is_augmented": augment,
         "device": device,
@@ -250,7 +255,12 @@ def train_features(
     model: Annotated[list[str] | None, typer.Option(help="As for train; by default the paper's six rows.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
     protocol: Annotated[str, typer.Option(help="official, clean (no group in two splits), or both.")] = "both",
-    hidden_dim: Annotated[int, typer.Option(min=0, help="Width of a hidden layer in the head; 0: linear.")] = 0,
+    hidden_dim: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Width of a hidden layer in the head; repeat for more layers. By default it is linear."
+        ),
+    ] = None,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind the hidden layer.")] = 0.0,
     epochs: Annotated[int | None, typer.Option(min=1, help="By default 60.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 32,
@@ -287,7 +297,7 @@ def train_features(
             n_seeds=seeds,
             protocol=cast(Any, protocol),
             is_frozen=True,
-            hidden_dim=hidden_dim,
+            hidden_dims=tuple(hidden_dim or ()),
             dropout=dropout,
             epochs=epochs,
             batch_size=batch_size,

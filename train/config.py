@@ -77,11 +77,13 @@ class TrainConfig(BaseModel):
     recipe: str | None = None
     recipe_overrides: tuple[str, ...] = ()
 
-    # After the epoch was chosen on validation: train again on train and validation together, for as many epochs.
+    # Test a model that was trained again, on train and validation together and to the end of the schedule.
     is_refit: bool = False
 
     # Heads, and features from files in place of backbones (train/given.py).
-    hidden_dim: Annotated[int, Field(ge=0)] = 0  # of one hidden layer in the head; 0: linear, as the paper
+    hidden_dims: tuple[
+        Annotated[int, Field(ge=1)], ...
+    ] = ()  # of hidden layers in the head; none: linear, as the paper
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # behind the hidden layer
     features: tuple[Path, ...] = ()  # if any, `dataset` is a labelled list
     image_features: tuple[str, ...] = ()  # arrays in them, side by side: what models call the image

@@ -133,7 +133,7 @@ def _train_one(
         setting = Setting(this.model, this.seed, examples, split, image, text, parts.inputs, config, device, console)
         return CONTROLS[this.control](setting) if this.control else Controlled(setting.build(image, text), parts.inputs)
 
-    def fit_on(model: FusionModel, rows: Split, last_epoch: int | None = None) -> Fitted:
+    def fit_on(model: FusionModel, rows: Split, chooses: bool = True) -> Fitted:
         with _threads_for(model, parts.inputs, config, device):
             return fit(
                 model,
@@ -142,12 +142,12 @@ def _train_one(
                 rows,
                 controlled.config or config,
                 this.seed,
-                on_epoch=lambda _: advance(1 if last_epoch is None else 0),
-                checkpoints=_checkpoints_of(config, this) if last_epoch is None else None,
+                on_epoch=lambda _: advance(int(chooses)),
+                checkpoints=_checkpoints_of(config, this) if chooses else None,
                 fingerprint=examples.fingerprint,
                 processes=processes,
                 tell=lambda message: say(console, f"{this.name}: {message}"),
-                last_epoch=last_epoch,
+                chooses=chooses,
             )
 
     controlled = build()
@@ -157,7 +157,7 @@ def _train_one(
     refitted = build().model if config.is_refit else None
     if refitted is not None:
         both = np.sort(np.concatenate([split.train, split.validation]))
-        fit_on(refitted, Split(both, split.validation, split.test), fitted.best.epoch)
+        fit_on(refitted, Split(both, split.validation, split.test), chooses=False)
     if not processes.is_first:
         return
     training = _record(config, this, model, split, fitted, time.monotonic() - started)

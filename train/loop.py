@@ -43,16 +43,15 @@ def fit(
     fingerprint: str = "",
     processes: Processes = ALONE,
     tell: Callable[[str], None] = lambda _: None,
-    last_epoch: int | None = None,
+    chooses: bool = True,
 ) -> Fitted:
     """Train `model` on the train rows and leave it with the weights of its best epoch on validation.
 
     Best is the highest macro-F1, of equals the lowest loss. Test rows are not looked at. With frozen backbones only
     the fusion is trained. `checkpoints` is a folder: what a killed call left there is continued, with the same bits on
-    a CPU; `fingerprint` names the data that it belongs to. `tell` is called with what a person should know. With
-    `last_epoch` nothing is chosen: the weights are those after that epoch of the same schedule. Raises `UserError`
-    when the loss stops being a number, when a single row does not fit in memory, and on a checkpoint of other data or
-    settings.
+    a CPU; `fingerprint` names the data that it belongs to. `tell` is called with what a person should know. Where it
+    does not choose, the weights are those at the end of the schedule. Raises `UserError` when the loss stops being a
+    number, when a single row does not fit in memory, and on a checkpoint of other data or settings.
     """
     torch.manual_seed(seed)
     device = next(model.fusion.parameters()).device
@@ -72,8 +71,8 @@ def fit(
     n_steps = math.ceil(len(split.train) / config.batch_size)  # of an epoch
     parameters = [weight for weight in weights.values() if isinstance(weight, nn.Parameter)]
 
-    patience = config.patience if last_epoch is None else None
-    while state.epoch < (last_epoch or config.n_epochs) and not is_exhausted(state.history, patience):
+    patience = config.patience if chooses else None
+    while state.epoch < config.n_epochs and not is_exhausted(state.history, patience):
         set_training(model)
         order = batches(objective.rows(seed, state.epoch), config.batch_size, seed, state.epoch)
         for rows in order[state.step :]:
@@ -94,7 +93,7 @@ def fit(
         with average.applied():
             done = _validate(model, inputs, labels, split, config, state, processes)
             state.history.append(done)
-            if last_epoch is not None or done == best_of(state.history):
+            if not chooses or done == best_of(state.history):
                 state.best_weights = {name: weight.detach().clone() for name, weight in weights.items()}
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum.zero_()
@@ -107,7 +106,7 @@ def fit(
             weight.copy_(state.best_weights[name])
     merge_adapters(model)
     model.eval()
-    best = best_of(state.history) if last_epoch is None else state.history[-1]
+    best = best_of(state.history) if chooses else state.history[-1]
     return Fitted(tuple(state.history), best, sum(p.numel() for p in parameters), state.accumulate)
 
 

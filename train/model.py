@@ -68,7 +68,7 @@ class FusionModel(nn.Module):
         class_names: tuple[str, ...],
         image: ImageBackbone | GivenFeatures | None,
         text: TextBackbone | GivenFeatures | None,
-        hidden_dim: int = 0,
+        hidden_dims: tuple[int, ...] = (),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -87,8 +87,8 @@ class FusionModel(nn.Module):
                 "text_pooled": Scaling(text_dim),
             }
         )
-        self.fusion = FUSIONS[name](image_dim, text_dim, len(class_names), hidden_dim, dropout)
-        self.hidden_dim, self.dropout = hidden_dim, dropout
+        self.fusion = FUSIONS[name](image_dim, text_dim, len(class_names), hidden_dims, dropout)
+        self.hidden_dims, self.dropout = hidden_dims, dropout
 
     def encode(
         self,
@@ -150,7 +150,7 @@ class ModelConfig(BaseModel):
     pixels: PixelConfig | None
     text: BackboneConfig | None
     max_text_tokens: int
-    hidden_dim: int = 0
+    hidden_dims: tuple[int, ...] = ()
     dropout: float = 0.0
     training: dict[str, Any]
     notice: str = "Research model trained on machine-written descriptions. Not a medical device; not for clinical use."
@@ -185,7 +185,7 @@ def save_model(
         pixels=None if model.image is None else model.image.pixels,
         text=None if model.text is None else model.text.config,
         max_text_tokens=max_text_tokens,
-        hidden_dim=model.hidden_dim,
+        hidden_dims=model.hidden_dims,
         dropout=model.dropout,
         training=training,
     )
@@ -268,7 +268,7 @@ def load_fusion_model(folder: Path, needs_backbones: bool = True) -> tuple[Fusio
         if not given and config.text is not None:
             tokenizer = load_tokenizer(folder / "tokenizer")
             text = TextBackbone(load_model(folder / "text_backbone", config.text.architecture), config.text, tokenizer)
-        model = FusionModel(config.fusion, config.class_names, image, text, config.hidden_dim, config.dropout)
+        model = FusionModel(config.fusion, config.class_names, image, text, config.hidden_dims, config.dropout)
         head = load_file(folder / "fusion.safetensors")
         for prefix, module in (("fusion", model.fusion), ("scaling", model.scaling)):
             own = {name.removeprefix(f"{prefix}."): t for name, t in head.items() if name.startswith(f"{prefix}.")}

@@ -90,7 +90,7 @@ def _trained_on(training: dict[str, Any], is_refit: bool) -> str:
     said = f"{_count(training, 'n_train')} photographs, protocol {plain(training.get('protocol', ''))}"
     if not is_refit:
         return said
-    return f"{said}; then again, with the validation photographs, for the epochs chosen: its scores are not of this fit"
+    return f"{said}; then again with the validation photographs: the validation scores below are of the first fit"
 
 
 def _backbone(part: dict[str, Any]) -> str:

@@ -36,7 +36,7 @@ RECIPES: dict[str, Recipe] = {
             "warmup_fraction": 0.1,
             "label_smoothing": 0.0,
             "imbalance": "none",
-            "hidden_dim": 0,
+            "hidden_dims": (),
             "is_augmented": True,
         },
         assumptions=(

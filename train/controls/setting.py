@@ -46,7 +46,7 @@ class Setting:
         """The fusion of this run, or `model`, over two backbones; its weights a function of the seed."""
         torch.manual_seed(self.seed)
         return FusionModel(
-            model or self.model, self.examples.class_names, image, text, self.config.hidden_dim, self.config.dropout
+            model or self.model, self.examples.class_names, image, text, self.config.hidden_dims, self.config.dropout
         ).to(self.device)
 
 

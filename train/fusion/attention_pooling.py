@@ -25,12 +25,12 @@ class AttentionPooling(Fusion):
     uses_tokens = True
 
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
-        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        super().__init__(image_dim, text_dim, n_classes, hidden_dims, dropout)
         self.image_score = nn.Linear(image_dim, 1, bias=False)  # a bias would cancel in the softmax
         self.text_score = nn.Linear(text_dim, 1, bias=False)
-        self.classify = head(image_dim + text_dim, n_classes, hidden_dim, dropout)
+        self.classify = head(image_dim + text_dim, n_classes, hidden_dims, dropout)
         nn.init.zeros_(self.image_score.weight)
         nn.init.zeros_(self.text_score.weight)
 

@@ -12,7 +12,7 @@ from train.features import Features
 class Fusion(nn.Module, ABC):
     """A head over two modalities; `forward` maps features to one logit per class.
 
-    The constructor takes `(image_dim, text_dim, n_classes)`, and what `train.fusion.head` makes of `hidden_dim` and
+    The constructor takes `(image_dim, text_dim, n_classes)`, and what `train.fusion.head` makes of `hidden_dims` and
     `dropout`: by default a linear layer, the `W` of each formula. `uses_image`, `uses_text` and `uses_tokens` (beside
     the pooled vectors) are facts about `forward`: what is not used is not read, and a test checks that it has no
     influence.
@@ -24,7 +24,7 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
         super().__init__()
 

@@ -25,15 +25,15 @@ class CrossAttention(Fusion):
     uses_tokens = True
 
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
-        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        super().__init__(image_dim, text_dim, n_classes, hidden_dims, dropout)
         self.project_image, self.project_text = nn.Linear(image_dim, WIDTH), nn.Linear(text_dim, WIDTH)
         self.image_norm, self.text_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.image_reads, self.text_reads = Attention(), Attention()
         self.image_layer, self.text_layer = FeedForward(), FeedForward()
         self.image_out_norm, self.text_out_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.classify = head(2 * WIDTH, n_classes, hidden_dim, dropout)
+        self.classify = head(2 * WIDTH, n_classes, hidden_dims, dropout)
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
         """One logit per class."""

@@ -19,11 +19,11 @@ class DualFilm(Fusion):
     """
 
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
-        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        super().__init__(image_dim, text_dim, n_classes, hidden_dims, dropout)
         self.classify = head(
-            image_dim + text_dim, n_classes, hidden_dim, dropout
+            image_dim + text_dim, n_classes, hidden_dims, dropout
         )  # first: the same draw as Concat's for a seed
         self.from_image = nn.Linear(image_dim, 2 * text_dim)
         self.from_text = nn.Linear(text_dim, 2 * image_dim)

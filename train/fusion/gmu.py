@@ -20,14 +20,14 @@ class Gmu(Fusion):
     """
 
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
-        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        super().__init__(image_dim, text_dim, n_classes, hidden_dims, dropout)
         width = max(image_dim, text_dim)
         self.from_image = nn.Linear(image_dim, width, bias=False)
         self.from_text = nn.Linear(text_dim, width, bias=False)
         self.gate = nn.Linear(image_dim + text_dim, width, bias=False)
-        self.classify = head(width, n_classes, hidden_dim, dropout)
+        self.classify = head(width, n_classes, hidden_dims, dropout)
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
         """One logit per class."""

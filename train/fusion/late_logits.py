@@ -21,11 +21,11 @@ class LateLogits(Fusion):
     """
 
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
-        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
-        self.classify_image = head(image_dim, n_classes, hidden_dim, dropout)
-        self.classify_text = head(text_dim, n_classes, hidden_dim, dropout)
+        super().__init__(image_dim, text_dim, n_classes, hidden_dims, dropout)
+        self.classify_image = head(image_dim, n_classes, hidden_dims, dropout)
+        self.classify_text = head(text_dim, n_classes, hidden_dims, dropout)
         self.image_weight = nn.Parameter(torch.zeros(()))  # before the sigmoid
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:

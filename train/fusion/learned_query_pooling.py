@@ -26,12 +26,12 @@ class LearnedQueryPooling(Fusion):
     uses_tokens = True
 
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
-        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
+        super().__init__(image_dim, text_dim, n_classes, hidden_dims, dropout)
         self.pool_image = QueryPool(image_dim)
         self.pool_text = QueryPool(text_dim)
-        self.classify = head(2 * WIDTH, n_classes, hidden_dim, dropout)
+        self.classify = head(2 * WIDTH, n_classes, hidden_dims, dropout)
 
     def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
         """One logit per class."""

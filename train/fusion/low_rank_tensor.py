@@ -18,20 +18,20 @@ class LowRankTensor(Fusion):
     says alone beside the products; a row without a description is left with the former. MultiBench's version holds
     its factors in a Python list, so that of 283,023 numbers (768 + 768 features, 23 classes) 31 are trained; here all
     are registered parameters.
-    With a `hidden_dim`, each modality passes a hidden layer of its own first, as in that paper's subnetworks.
+    With `hidden_dims`, each modality passes hidden layers of its own first, as in that paper's subnetworks.
     The rows of the ones start at one, so that training starts with both kinds of term at the same scale.
 
     Shape: image_pooled (batch, image_dim), text_pooled (batch, text_dim) -> (batch, n_classes)
     """
 
     def __init__(
-        self, image_dim: int, text_dim: int, n_classes: int, hidden_dim: int = 0, dropout: float = 0.0
+        self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
     ) -> None:
-        super().__init__(image_dim, text_dim, n_classes, hidden_dim, dropout)
-        self.image_hidden = nn.Sequential(*(hidden(image_dim, hidden_dim, dropout) if hidden_dim else ()))
-        self.text_hidden = nn.Sequential(*(hidden(text_dim, hidden_dim, dropout) if hidden_dim else ()))
-        self.image_factors = nn.Parameter(_factors(hidden_dim or image_dim, n_classes))
-        self.text_factors = nn.Parameter(_factors(hidden_dim or text_dim, n_classes))
+        super().__init__(image_dim, text_dim, n_classes, hidden_dims, dropout)
+        self.image_hidden = nn.Sequential(*hidden(image_dim, hidden_dims, dropout))
+        self.text_hidden = nn.Sequential(*hidden(text_dim, hidden_dims, dropout))
+        self.image_factors = nn.Parameter(_factors((image_dim, *hidden_dims)[-1], n_classes))
+        self.text_factors = nn.Parameter(_factors((text_dim, *hidden_dims)[-1], n_classes))
         self.rank_weights = nn.Parameter(torch.full((RANK,), 1 / RANK))
         self.bias = nn.Parameter(torch.zeros(n_classes))
 

@@ -65,7 +65,7 @@ def study(
         n_seeds=n_seeds,
         protocol="both",
         is_frozen=True,
-        hidden_dim=1024,
+        hidden_dims=(1024,),
         dropout=0.5,
         label_smoothing=0.1,
         epochs=30,

@@ -52,7 +52,7 @@ def main(
         models=MODELS,
         protocol="both",
         is_frozen=True,
-        hidden_dim=1024,
+        hidden_dims=(1024,),
         dropout=0.5,
         label_smoothing=0.1,
         epochs=30,
