@@ -11,7 +11,7 @@ test accuracies beside, all below those here.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from train.config import TrainConfig
 from train.experiment import run
 from train.studies import write_results
 
-EPOCHS = 30
+FIRST, ALL = ("clip_vit_b32",), ("clip_vit_b32", "resnet50")
 TWO = ("image_only", "text_only", "concat", "gating", "dual_film", "late_logits")
 SAID = [
     "Image only is CLIP alone, text only is DINOv2 alone; no text is involved, so what the tables say of text is to be",
@@ -30,35 +30,27 @@ SAID = [
 ]
 
 
-def study(data: Path, experiments: Path, n_seeds: int = 5, epochs: int = EPOCHS) -> dict[str, Path]:
-    """Train what is not trained yet, and return the experiment folders by what they are of."""
-
-    def train(name: str, first: tuple[str, ...], models: tuple[str, ...]) -> Path:
-        config = TrainConfig(
-            dataset=str(data / "index.csv"),
-            features=(data / "features_pca50.npz",),
-            image_features=first,
-            text_features=("dinov2_vit_b14",),
-            out=experiments / name,
-            models=models,
-            n_seeds=n_seeds,
-            protocol="official",
-            is_frozen=True,
-            hidden_dims=(1024, 1024),
-            dropout=0.3,
-            label_smoothing=0.1,
-            epochs=epochs,
-            batch_size=512,
-            lr=4e-3,
-            is_refit=True,
-            device="cpu",
-        )
-        return run(config).folder
-
-    return {
-        "Two encoders": train("two", ("clip_vit_b32",), TWO),
-        "Three encoders": train("three", ("clip_vit_b32", "resnet50"), ("concat",)),
+def heads(data: Path, out: Path, first: tuple[str, ...], models: tuple[str, ...], **changes: Any) -> TrainConfig:
+    """Heads on the encoders `first` and DINOv2, as in the study but for `changes`."""
+    settings: dict[str, Any] = {
+        "dataset": str(data / "index.csv"),
+        "features": (data / "features_pca50.npz",),
+        "image_features": first,
+        "text_features": ("dinov2_vit_b14",),
+        "out": out,
+        "models": models,
+        "protocol": "official",
+        "is_frozen": True,
+        "hidden_dims": (1024, 1024),
+        "dropout": 0.3,
+        "label_smoothing": 0.1,
+        "epochs": 30,
+        "batch_size": 512,
+        "lr": 4e-3,
+        "is_refit": True,
+        "device": "cpu",
     }
+    return TrainConfig.model_validate(settings | changes)
 
 
 def main(
@@ -67,7 +59,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
 ) -> None:
     """Train the heads, five seeds each, and write their tables."""
-    write_results(out, "Heads on DermNet features", SAID, study(data, experiments))
+    two = run(heads(data, experiments / "two", FIRST, TWO)).folder
+    three = run(heads(data, experiments / "three", ALL, ("concat",))).folder
+    write_results(out, "Heads on DermNet features", SAID, {"Two encoders": two, "Three encoders": three})
 
 
 if __name__ == "__main__":

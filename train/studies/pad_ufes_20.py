@@ -50,6 +50,8 @@ def main(
         text_features=("text",),
         out=work / "experiment",
         models=MODELS,
+        controls=("all",),
+        control_models=("concat",),
         protocol="both",
         is_frozen=True,
         hidden_dims=(1024,),
