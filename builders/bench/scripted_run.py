@@ -67,17 +67,17 @@ WORDS = [
 ]
 
 
-def write_scripted_run(run: Path, index_file: Path) -> None:
-    """Write `run`: one text of `N_WORDS` words per usable image, which its bytes decide."""
+def write_scripted_run(run: Path, index_file: Path, name: str = "scripted") -> None:
+    """Write `run`: one text of `N_WORDS` words per usable image, which its bytes and the set's `name` decide."""
     index = read_index(index_file)
     prompt = "You are a dermatologist. Describe what you see."
     write_json(
         run / "run.json",
         {
             "schema_version": 1,
-            "set_name": "scripted",
-            "fingerprint": hashlib.sha256(b"scripted").hexdigest(),
-            "model": {"id": "example/scripted", "revision": hashlib.sha256(b"revision").hexdigest()[:40]},
+            "set_name": name,
+            "fingerprint": hashlib.sha256(name.encode()).hexdigest(),
+            "model": {"id": f"example/{name}", "revision": hashlib.sha256(b"revision").hexdigest()[:40]},
             "prompt": {
                 "name": "doctor",
                 "text": prompt,
@@ -93,15 +93,15 @@ def write_scripted_run(run: Path, index_file: Path) -> None:
         },
     )
     write_index(run / "index.parquet", index)
-    table = to_table([_describe(row) for row in index], DESCRIPTION_SCHEMA)
+    table = to_table([_describe(row, name) for row in index], DESCRIPTION_SCHEMA)
     write_table(run / "parts" / "part-0.parquet", table)
     n_ok = sum(row.status == "ok" for row in index)
     write_json(run / "summary.json", {"status": {"ok": n_ok}, "images_per_s": 1.0})
 
 
-def _describe(row: IndexRow) -> Description:
+def _describe(row: IndexRow, name: str) -> Description:
     is_ok = row.status == "ok"
-    words = random.Random(row.image_sha256).choices(WORDS, k=N_WORDS) if is_ok else []
+    words = random.Random(f"{name} {row.image_sha256}").choices(WORDS, k=N_WORDS) if is_ok else []
     return Description(
         image_id=row.image_id,
         image_sha256=row.image_sha256,
