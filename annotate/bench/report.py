@@ -17,7 +17,9 @@ def as_markdown(result: dict[str, Any], ways: dict[str, str]) -> str:
         "",
         f"{result['at']}; {host['n_cores']} cores, {host['memory_gib']} GiB, {gpus}; {versions}.",
         f"{n_images} images, {settings['model']} in {settings['dtype']}, {settings['n_tokens']} output tokens each.",
-        f"{n_rounds} rounds in turns, medians; the ratio is within a round, its smallest and largest behind it.",
+        "1 round."
+        if n_rounds == 1
+        else f"{n_rounds} rounds in turns, medians; the ratio is within a round, its smallest and largest behind it.",
         "Start-up is not counted. Memory is that of all processes together, pages that they share counted once.",
         "",
         "| way | images/s | ÷ ready | from – to | wall, s | CPU, s | cores busy | peak memory, MB |",

@@ -37,6 +37,10 @@ class VllmEngine:
 
     `LLM.chat` on a list renders every image before the first answer and loses all of them to one exception; batches of
     16 drain the engine between batches. `LLM.enqueue_chat` and `LLMEngine.step` do neither.
+
+    In one process, because that won: measured against this engine fed from memory, an API server with a plain client
+    reached 0.61, with two front ends 0.64, and this 0.97 (2 cores, results/annotate-cpu-70m-servers.md). A thread that
+    renders beside the steps was tried there too: no gain beyond the noise.
     """
 
     def __init__(self, config: EngineConfig) -> None:
