@@ -23,6 +23,12 @@ def test_every_setting_of_a_recipe_is_one_of_the_config(name):
     assert RECIPES[name].assumptions
 
 
+def test_a_hidden_layer_that_is_typed_wins_over_a_recipe():
+    found = plan("--recipe", "paper", "--hidden-dim", "512", "--hidden-dim", "256")
+    assert found["settings"]["hidden_dims"] == [512, 256]
+    assert found["settings"]["recipe_overrides"] == ["hidden_dims"]
+
+
 def test_the_papers_recipe_is_its_six_rows_with_five_seeds_and_both_protocols():
     found = plan("--recipe", "paper")
     assert found["n_runs"] == 6 * 5 * 2

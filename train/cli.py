@@ -8,7 +8,13 @@ import typer
 
 PIPED_WIDTH = 160
 # What a setting of TrainConfig is called on the command line, where that is not its own name.
-PARAMETERS = {"models": "model", "n_seeds": "seeds", "is_frozen": "frozen", "is_augmented": "augment"}
+PARAMETERS = {
+    "models": "model",
+    "n_seeds": "seeds",
+    "is_frozen": "frozen",
+    "is_augmented": "augment",
+    "hidden_dims": "hidden_dim",
+}
 
 if TYPE_CHECKING:
     from train.config import TrainConfig
@@ -71,7 +77,7 @@ def train(
             min=1, help="Width of a hidden layer in the head; repeat for more layers. By default it is linear."
         ),
     ] = None,
-    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind the hidden layer.")] = 0.0,
+    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind each hidden layer.")] = 0.0,
     augment: Annotated[bool, typer.Option(help="Flip and shift images when fine-tuning.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision (autocast).")] = False,
@@ -261,7 +267,7 @@ def train_features(
             min=1, help="Width of a hidden layer in the head; repeat for more layers. By default it is linear."
         ),
     ] = None,
-    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind the hidden layer.")] = 0.0,
+    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind each hidden layer.")] = 0.0,
     epochs: Annotated[int | None, typer.Option(min=1, help="By default 60.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,

@@ -81,10 +81,8 @@ class TrainConfig(BaseModel):
     is_refit: bool = False
 
     # Heads, and features from files in place of backbones (train/given.py).
-    hidden_dims: tuple[
-        Annotated[int, Field(ge=1)], ...
-    ] = ()  # of hidden layers in the head; none: linear, as the paper
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # behind the hidden layer
+    hidden_dims: tuple[Annotated[int, Field(ge=1)], ...] = ()  # widths of hidden layers; none: linear, as the paper
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # behind each hidden layer
     features: tuple[Path, ...] = ()  # if any, `dataset` is a labelled list
     image_features: tuple[str, ...] = ()  # arrays in them, side by side: what models call the image
     text_features: tuple[str, ...] = ()  # and what they call the text
