@@ -43,7 +43,7 @@ from transformers import (  # noqa: E402
 from transformers.modeling_outputs import ImageClassifierOutput  # noqa: E402
 
 _OF_THE_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "token")
-_WITHOUT_EFFECT = ("adapter_kwargs", "proxies", "subfolder", "trust_remote_code", "_from_auto")
+_WITHOUT_EFFECT = ("adapter_kwargs", "trust_remote_code", "_from_auto")
 
 
 class FusionConfig(PreTrainedConfig):
