@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from builders.audit.groups import read_groups
 from builders.check_runs import check_runs, described, merge_indexes, not_described, set_name
 from builders.dataset_folder import (
     AUDIT,
@@ -23,12 +22,13 @@ from builders.dataset_folder import (
     write_front_matter,
 )
 from builders.errors import UserError, choose
+from builders.features import dataset_features
 from builders.files import write_atomic, write_json
-from builders.join_images import match_images
+from builders.join_images import ImageMatch, match_images
 from builders.review import Mark, Reviews, check_set_names, marks_of, read_review
 from builders.run_folder import Run, read_run
 from builders.schema import SCHEMA_VERSION, Description, IndexRow, image_id_of
-from builders.shards import Row, dataset_features, write_shards
+from builders.shards import Row, write_shards
 from builders.sources import open_source
 from builders.splits import Derived, SplitCounts, derive_splits
 from builders.swap import folder_being_built
@@ -109,26 +109,37 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     index = [row for row in indexed if row.status == "ok"][: config.limit]  # sorted by image_id, which is a hash
     if config.limit is not None:
         runs = [_of_these(run, {row.image_id for row in index}) for run in runs]
-    extra = [path for path in _check_images(config.images, index) if image_id_of(path) not in known]
-    groups = read_groups(config.audit) if config.audit else None
+    # what goes into the shards is hashed there, once
+    later = {row.path for run in runs if config.with_images and set_name(run) == primary for row, _ in described(run)}
+    extra = [path for path in _check_images(config.images, index, later) if image_id_of(path) not in known]
+    groups = _groups(config.audit) if config.audit else None
     derived, counts = derive_splits(
         index, seed=config.seed, validation_fraction=config.validation_fraction, groups=groups
     )
     label_names = sorted({row.label for row in index if row.label})
     with folder_being_built(config.out) as folder:
         sets: dict[str, SetSummary] = {}
+        checksums: dict[str, str] = {}
         for run in sorted(runs, key=lambda run: (set_name(run) != primary, set_name(run))):
             name = set_name(run)
             images = config.images if config.with_images and name == primary else None
-            sets[name] = _write_set(folder, run, derived, label_names, images, reviews, config)
+            sets[name], shards = _write_set(folder, run, derived, label_names, images, reviews, config)
+            checksums |= {shard.relative_to(folder).as_posix(): sha256 for shard, sha256 in shards.items()}
             _write_provenance(folder, run, name == primary, sets[name], counts, config)
         if config.audit:
             _copy_audit(config.audit, folder / AUDIT)
         write_front_matter(folder)
+        write_checksums(folder, checksums)
         finish(folder)
-        write_checksums(folder)
+        write_checksums(folder, checksums)
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra))
+
+
+def _groups(audit: Path) -> dict[str, str]:
+    from builders.audit.groups import read_groups  # NumPy and the audit's own modules: only where there is one
+
+    return read_groups(audit)
 
 
 def _of_these(run: Run, image_ids: set[str]) -> Run:
@@ -147,16 +158,23 @@ def _copy_audit(audit: Path, folder: Path) -> None:
         write_atomic(folder / file.name, lambda part, file=file: part.write_bytes(file.read_bytes()))
 
 
-def _check_images(images: Path, index: list[IndexRow]) -> list[str]:
-    """Raise `UserError` unless every indexed photograph is still there, byte for byte; return files nobody indexed."""
-    match = match_images(images, {row.path: row.image_sha256 for row in index})
+def _check_images(images: Path, index: list[IndexRow], later: set[str]) -> list[str]:
+    """Raise `UserError` unless every indexed photograph is still there, byte for byte; return files nobody indexed.
+
+    Of those to be hashed `later` only the presence is looked at.
+    """
+    match = match_images(images, {row.path: None if row.path in later else row.image_sha256 for row in index})
+    _refuse_other_images(match, images)
+    return match.extra
+
+
+def _refuse_other_images(match: ImageMatch, images: Path) -> None:
     if match.missing or match.changed:
         raise UserError(
             match.describe(images),
             "point to the photographs that were annotated; where they were changed on purpose, annotate them again:"
             " the same command describes only those",
         )
-    return match.extra
 
 
 def _write_set(
@@ -167,8 +185,8 @@ def _write_set(
     images: Path | None,
     reviews: Reviews,
     config: BuildConfig,
-) -> SetSummary:
-    """Write the shards of one description set, and a list of the rows it lacks."""
+) -> tuple[SetSummary, dict[Path, str]]:
+    """Write the shards of one description set, and a list of the rows it lacks; the shards have their sha256."""
     name = set_name(run)
     pairs = described(run)
     marks = marks_of(reviews, name, {row.image_id: each.description for row, each in pairs})
@@ -179,8 +197,10 @@ def _write_set(
         label_names, images is not None, with_findings=bool(run.run.get("schema")), with_review=bool(marks)
     )
     label_numbers = {label: number for number, label in enumerate(label_names)}
-    digest = hashlib.sha256(json.dumps(features.to_dict(), sort_keys=True).encode())
-    n_shards = 0
+    digest = hashlib.sha256(json.dumps(features, sort_keys=True).encode())
+    shards: dict[Path, str] = {}
+    missing: list[str] = []
+    changed: list[str] = []
     for split in SPLITS:
         rows = (
             _row(row, each, derived[row.image_id], label_numbers, "findings" in features)
@@ -190,19 +210,23 @@ def _write_set(
         )
         rows = _digested(rows, digest.update)
         if images is not None:
-            rows = _with_images(rows, images)
-        n_shards += len(write_shards(folder / name, split, rows, features, config.shard_bytes))
+            rows = _with_images(rows, images, missing, changed)
+        shards |= write_shards(folder / name, split, rows, features, config.shard_bytes)
+    if images is not None:
+        found = frozenset(row.path for row, _ in pairs).difference(missing, changed)
+        _refuse_other_images(ImageMatch(found, sorted(missing), sorted(changed), extra=[], state=""), images)
     left_out = not_described(run)
     if left_out:
         _write_csv(folder / PROVENANCE / f"{name}.not-described.csv", left_out)
-    return SetSummary(
+    summary = SetSummary(
         rows_sha256=digest.hexdigest(),
         n_rows=len(pairs),
         n_per_split=dict(sorted(Counter(row.split for row, _ in pairs).items())),
         n_left_out=dict(sorted(Counter(row["status"] for row in left_out).items())),
         n_reviewed=len(marks),
-        n_shards=n_shards,
+        n_shards=len(shards),
     )
+    return summary, shards
 
 
 def _row(
@@ -237,14 +261,22 @@ def _digested(rows: Iterator[Row], update: Callable[[bytes], object]) -> Iterato
         yield row
 
 
-def _with_images(rows: Iterator[Row], images: Path) -> Iterator[Row]:
-    """Rows with their photographs' original bytes, read one by one."""
+def _with_images(rows: Iterator[Row], images: Path, missing: list[str], changed: list[str]) -> Iterator[Row]:
+    """Rows with their photographs' original bytes, read one by one.
+
+    A row whose photograph cannot be read, or has other bytes, is left out and added to `missing` or `changed`.
+    """
     with open_source(images) as source:
         for row in rows:
-            photograph = source.read(row["path"])
-            if hashlib.sha256(photograph).hexdigest() != row["image_sha256"]:
-                raise UserError(f"{row['path']} changed while the dataset was being built", "build again")
-            yield {"image": {"bytes": photograph, "path": row["path"]}, **row}
+            try:
+                photograph = source.read(row["path"])
+            except OSError:
+                missing.append(row["path"])
+                continue
+            if hashlib.sha256(photograph).hexdigest() == row["image_sha256"]:
+                yield {"image": {"bytes": photograph, "path": row["path"]}, **row}
+            else:
+                changed.append(row["path"])
 
 
 def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:

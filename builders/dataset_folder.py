@@ -90,9 +90,13 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path for path in paths if path != CHECKSUMS)
 
 
-def write_checksums(folder: Path) -> None:
-    """Write `SHA256SUMS` over every other file in `folder`, in the format of `sha256sum -c`."""
-    _write_checksums(folder, {path: sha256_of(folder / path) for path in files_in(folder)})
+def write_checksums(folder: Path, known: dict[str, str] | None = None) -> None:
+    """Write `SHA256SUMS` over every other file in `folder`, in the format of `sha256sum -c`.
+
+    `known` maps relative paths to the sha256 of files that were hashed while they were written.
+    """
+    known = known or {}
+    _write_checksums(folder, {path: known.get(path) or sha256_of(folder / path) for path in files_in(folder)})
 
 
 def _write_checksums(folder: Path, checksums: dict[str, str]) -> None:

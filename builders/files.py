@@ -64,6 +64,16 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_atomic(path, lambda part: pq.write_table(table, part))
 
 
+def read_table(path: Path) -> pa.Table:
+    """One Parquet file, whole.
+
+    `pyarrow.parquet.read_table` would import pandas on the way, half a second, and take a folder named `a=b` for a
+    column.
+    """
+    with pq.ParquetFile(path) as file:
+        return file.read()
+
+
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:

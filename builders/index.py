@@ -8,11 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from builders.decode import BadImageError, decode_rgb
 from builders.errors import UserError
-from builders.files import write_table
+from builders.files import read_table, write_table
 from builders.schema import INDEX_SCHEMA, SCHEMA_VERSION, IndexRow, image_id_of, index_rows, to_table
 from builders.sources import Source, open_source, pinned
 from builders.sources.layout import IMAGE_SUFFIXES, split_and_label
@@ -191,7 +189,7 @@ def write_index(file: Path, rows: list[IndexRow]) -> None:
 def read_index(file: Path) -> list[IndexRow]:
     """Read an index file. Raises `UserError` where it is not one."""
     try:
-        table = pq.read_table(file)
+        table = read_table(file)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file} as an index: {error}", "vl-dermnet index IMAGES --out FILE") from error
     if table.schema.names != INDEX_SCHEMA.names:

@@ -1,7 +1,7 @@
 """Compare a dataset's rows with local photographs by path and sha256: found, missing, changed, extra."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,24 +33,27 @@ class ImageMatch:
         return "\n".join(lines)
 
 
-def match_images(images: str | Path, expected: dict[str, str]) -> ImageMatch:
-    """Read and hash every expected file of IMAGES once. `expected` maps relative path -> hex sha256."""
-    missing: list[str] = []
+def match_images(images: str | Path, expected: Mapping[str, str | None]) -> ImageMatch:
+    """Read and hash every expected file of IMAGES once. `expected` maps relative path -> hex sha256.
+
+    A file whose sha256 is None need only be there; it is not read.
+    """
+    with open_source(images) as source:
+        there = frozenset(source.paths())
+    missing = sorted(path for path, digest in expected.items() if digest is None and path not in there)
     changed: list[str] = []
     state = hashlib.sha256()
-    for path, digest in hash_images(images, sorted(expected)):
+    for path, digest in hash_images(images, sorted(path for path, digest in expected.items() if digest)):
         state.update(f"{path}\0{digest}\n".encode())
         if digest is None:
             missing.append(path)
         elif digest != expected[path]:
             changed.append(path)
-    with open_source(images) as source:
-        extra = [path for path in source.paths() if path not in expected]
     return ImageMatch(
         found=frozenset(expected).difference(missing, changed),
-        missing=missing,
+        missing=sorted(missing),
         changed=changed,
-        extra=extra,
+        extra=sorted(path for path in there if path not in expected),
         state=state.hexdigest(),
     )
 

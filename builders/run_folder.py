@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import pyarrow.parquet as pq
-
 from builders.errors import UserError
-from builders.files import read_json
+from builders.files import read_json, read_table
 from builders.index import read_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, descriptions
 
@@ -65,7 +63,7 @@ def part_files(path: Path) -> list[Path]:
 def read_part(part: Path) -> list[Description]:
     """The rows of one part. Raises `UserError` where the file is damaged or holds other columns."""
     try:
-        table = pq.read_table(part)
+        table = read_table(part)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the part {part}: {error}", f"rm '{part}' and run annotate again") from error
     if table.schema.names != DESCRIPTION_SCHEMA.names:

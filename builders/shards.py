@@ -4,17 +4,19 @@
 a stream, and carry the features of `datasets` in their Arrow metadata: `load_dataset` needs no script.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders.errors import UserError
+from builders.features import Features, arrow_schema
 from builders.files import sync_folder, write_atomic
 
 Row = dict[str, Any]
@@ -29,58 +31,40 @@ _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_
 _DICTIONARY = ["label", "finish_reason", "flags.list.element", "split_official", "split_clean"]
 
 
-def dataset_features(
-    label_names: list[str], with_images: bool, with_findings: bool = False, with_review: bool = False
-) -> datasets.Features:
-    """The columns of a description set's shards, in order; image, findings and review only where there are such."""
-    text = datasets.Value("string")
-    count = datasets.Value("int32")
-    columns: dict[str, Any] = {"image": datasets.Image()} if with_images else {}
-    columns |= {
-        "image_id": text,
-        "image_sha256": text,
-        "path": text,
-        "label": datasets.ClassLabel(names=label_names),
-        "description": text,
-        **({"findings": text} if with_findings else {}),
-        "finish_reason": text,
-        "temperature": datasets.Value("float64"),
-        "n_image_tokens": count,
-        "n_prompt_tokens": count,
-        "n_output_tokens": count,
-        "n_tiles": count,
-        "flags": datasets.List(text),
-        **({"review": text, "review_note": text} if with_review else {}),
-        "duplicate_group": text,
-        "split_official": text,
-        "split_clean": text,
-        "in_balanced_subset": datasets.Value("bool"),
-    }
-    return datasets.Features(columns)
+class Digest(Protocol):
+    """What takes bytes, of `hashlib`."""
+
+    def update(self, data: bytes, /) -> object:
+        """Take more of them."""
+        ...
 
 
 def write_shards(
-    folder: Path, split: str, rows: Iterable[Row], features: datasets.Features, shard_bytes: int
-) -> list[Path]:
-    """Write `rows`, sorted by `image_id` already, as `<split>-00000-of-0000N.parquet`; at most one row group in memory.
+    folder: Path, split: str, rows: Iterable[Row], features: Features, shard_bytes: int
+) -> dict[Path, str]:
+    """Write `rows`, sorted by `image_id` already, as `<split>-00000-of-0000N.parquet`; each shard with its sha256.
 
     A shard is closed before the row that would take it over `shard_bytes` (images and text, uncompressed); a row is
-    never split. No rows, no files.
+    never split. No rows, no files. At most two row groups are in memory: one is written while the next is gathered.
     """
-    unnamed: list[Path] = []
+    unnamed: dict[Path, str] = {}
     for number, shard_rows in groupby(rows, key=_Cut(max_rows=None, max_bytes=shard_bytes)):
-        unnamed.append(folder / f"{split}-{number:05d}.unnamed")
-        write_atomic(unnamed[-1], partial(_write_shard, rows=shard_rows, features=features))
-    shards = [folder / f"{split}-{number:05d}-of-{len(unnamed):05d}.parquet" for number in range(len(unnamed))]
-    for path, shard in zip(unnamed, shards, strict=True):
+        digest = hashlib.sha256()
+        path = folder / f"{split}-{number:05d}.unnamed"
+        write_atomic(path, partial(_write_shard, rows=shard_rows, features=features, digest=digest))
+        unnamed[path] = digest.hexdigest()
+    shards: dict[Path, str] = {}
+    for number, (path, sha256) in enumerate(unnamed.items()):
+        shard = folder / f"{split}-{number:05d}-of-{len(unnamed):05d}.parquet"
         path.replace(shard)
+        shards[shard] = sha256
     if shards:
         sync_folder(folder)
     return shards
 
 
-def _write_shard(path: Path, rows: Iterator[Row], features: datasets.Features) -> None:
-    schema = features.arrow_schema
+def _write_shard(path: Path, rows: Iterator[Row], features: Features, digest: Digest) -> None:
+    schema = arrow_schema(features)
     with_images = "image" in features
     leaves = _leaf_columns(features)
     max_rows = MAX_ROWS_WITH_IMAGES if with_images else MAX_ROWS_WITHOUT
@@ -95,9 +79,40 @@ def _write_shard(path: Path, rows: Iterator[Row], features: datasets.Features) -
         "use_content_defined_chunking": _CHUNKING,
         "sorting_columns": [pq.SortingColumn(leaves.index("image_id"))],
     }
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    with (
+        path.open("wb") as file,
+        pq.ParquetWriter(pa.PythonFile(_Hashed(file, digest), mode="w"), schema, **options) as writer,
+        ThreadPoolExecutor(max_workers=1) as aside,
+    ):
+        written = aside.submit(lambda: None)
         for _, group in groupby(rows, key=_Cut(max_rows=max_rows, max_bytes=MAX_GROUP_BYTES)):
-            writer.write_table(pa.Table.from_pylist(list(group), schema=schema))
+            table = pa.Table.from_pylist(list(group), schema=schema)
+            written.result()
+            written = aside.submit(writer.write_table, table)
+        written.result()
+
+
+class _Hashed:
+    """A file for Arrow to write, front to back, that updates a digest with all that it is given."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO, digest: Digest) -> None:
+        self.file = file
+        self.digest = digest
+
+    def write(self, content: bytes) -> int:
+        """Write all of it."""
+        self.digest.update(content)
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Whoever opened the file closes it."""
+        self.flush()
 
 
 class _Cut:
@@ -126,14 +141,14 @@ def _row_bytes(row: Row) -> int:
     return image + len(row["description"].encode()) + len(row["path"].encode()) + 256
 
 
-def _leaf_columns(features: datasets.Features) -> list[str]:
+def _leaf_columns(features: Features) -> list[str]:
     """Parquet's names of the leaf columns, in order: what per-column options are keyed by."""
     leaves: list[str] = []
     for name, feature in features.items():
-        match feature:
-            case datasets.Image():
+        match feature["_type"]:
+            case "Image":
                 leaves += [f"{name}.bytes", f"{name}.path"]
-            case datasets.List():
+            case "List":
                 leaves.append(f"{name}.list.element")
             case _:
                 leaves.append(name)

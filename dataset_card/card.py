@@ -69,7 +69,7 @@ def render_card(facts: Facts) -> str:
         columns=_columns(facts),
         labels=_labels(counted),
         sizes=_sizes(counted),
-        n_labels=len(counted.features["label"].names),
+        n_labels=len(counted.features["label"]["names"]),
         splits=_splits(counted),
         derived=facts.splits,
         n_copies=counted.n_copies,

@@ -9,9 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import datasets
-
-from builders.dataset_folder import DescriptionSet
+from builders.dataset_folder import DescriptionSet, read_checksums
+from builders.features import Feature, Features
 from builders.files import sha256_of
 from dataset_card import statements
 from dataset_card.columns import COLUMNS
@@ -99,10 +98,11 @@ def _distribution(facts: Facts, described: DescriptionSet) -> list[dict[str, Any
         "encodingFormat": _PARQUET,
         "includes": f"{described.name}/*.parquet",
     }
-    return [file_set, *(_file_object(facts.dataset, shard) for shard in shards)]
+    checksums = read_checksums(facts.dataset)  # what `check` holds every file against
+    return [file_set, *(_file_object(facts.dataset, shard, checksums) for shard in shards)]
 
 
-def _file_object(dataset: Path, shard: Path) -> dict[str, Any]:
+def _file_object(dataset: Path, shard: Path, checksums: dict[str, str]) -> dict[str, Any]:
     path = shard.relative_to(dataset).as_posix()
     return {
         "@type": "cr:FileObject",
@@ -111,11 +111,11 @@ def _file_object(dataset: Path, shard: Path) -> dict[str, Any]:
         "contentUrl": path,
         "contentSize": f"{shard.stat().st_size} B",
         "encodingFormat": _PARQUET,
-        "sha256": sha256_of(shard),
+        "sha256": checksums.get(path) or sha256_of(shard),
     }
 
 
-def _record_set(described: DescriptionSet, features: datasets.Features, n_rows: int) -> dict[str, Any]:
+def _record_set(described: DescriptionSet, features: Features, n_rows: int) -> dict[str, Any]:
     """One record per row; the source's split is told by the file's name, the label as its number."""
     records = f"{described.name}-rows"
     by_name = {"fileProperty": "fullpath"}
@@ -132,20 +132,20 @@ def _record_set(described: DescriptionSet, features: datasets.Features, n_rows: 
     }
 
 
-def _column(records: str, file_set: str, name: str, feature: Any) -> dict[str, Any]:
+def _column(records: str, file_set: str, name: str, feature: Feature) -> dict[str, Any]:
     meaning, extract = COLUMNS[name].replace("`", ""), {"column": name}
-    match feature:
-        case datasets.Image():
+    match feature["_type"]:
+        case "Image":
             field = _field(records, name, meaning, "sc:ImageObject", file_set, extract)
             field["source"]["transform"] = {"jsonPath": "bytes"}
-        case datasets.ClassLabel():
-            numbered = ", ".join(f"{number} {label}" for number, label in enumerate(feature.names))
+        case "ClassLabel":
+            numbered = ", ".join(f"{number} {label}" for number, label in enumerate(feature["names"]))
             field = _field(records, name, f"{meaning}, as a number: {numbered}", "sc:Integer", file_set, extract)
-        case datasets.List():
-            field = _field(records, name, meaning, _DATA_TYPES[feature.feature.dtype], file_set, extract)
+        case "List":
+            field = _field(records, name, meaning, _DATA_TYPES[feature["feature"]["dtype"]], file_set, extract)
             field["repeated"] = True
         case _:
-            field = _field(records, name, meaning, _DATA_TYPES[feature.dtype], file_set, extract)
+            field = _field(records, name, meaning, _DATA_TYPES[feature["dtype"]], file_set, extract)
     return field
 
 

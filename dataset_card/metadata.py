@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import datasets
 from huggingface_hub import DatasetCardData
 
+from builders.features import Feature
 from dataset_card.facts import Facts
 from dataset_card.statistics import SetStatistics
 
@@ -65,17 +65,17 @@ def _dataset_info(config_name: str, statistics: SetStatistics) -> dict[str, Any]
     }
 
 
-def _feature(feature: Any) -> dict[str, Any]:
+def _feature(feature: Feature) -> dict[str, Any]:
     """One column's type in the Hub's YAML dialect, for the types that a dataset folder uses."""
-    match feature:
-        case datasets.Image():
+    match feature["_type"]:
+        case "Image":
             return {"dtype": "image"}
-        case datasets.ClassLabel():
+        case "ClassLabel":
             # the Hub wants numbers as keys, written as strings
-            return {"dtype": {"class_label": {"names": {str(i): name for i, name in enumerate(feature.names)}}}}
-        case datasets.List():
-            return {"list": feature.feature.dtype}
-        case datasets.Value():
-            return {"dtype": feature.dtype}
+            return {"dtype": {"class_label": {"names": {str(i): name for i, name in enumerate(feature["names"])}}}}
+        case "List":
+            return {"list": feature["feature"]["dtype"]}
+        case "Value":
+            return {"dtype": feature["dtype"]}
         case _:
             raise TypeError(f"no YAML form for {feature!r}")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow.parquet as pq
 
 from builders.dataset_folder import DescriptionSet
+from builders.features import Features, features_of
 from dataset_card.terms import Terms
 
 _COUNTED = [
@@ -61,7 +61,7 @@ class SetStatistics:
     counts rows by each finding's name and value, `reviews` by a reviewer's mark; empty where the set has none.
     """
 
-    features: datasets.Features
+    features: Features
     splits: dict[str, SplitSize]
     n_rows: int
     n_distinct: int
@@ -87,8 +87,8 @@ class SetStatistics:
 def count_set(described: DescriptionSet) -> SetStatistics:
     """Count one description set, reading every column but the photographs, a few thousand rows at a time."""
     shards = [shard for files in described.shards.values() for shard in files]
-    features = datasets.Features.from_arrow_schema(pq.read_schema(shards[0]))
-    names: list[str] = features["label"].names
+    features = features_of(pq.read_schema(shards[0]))
+    names: list[str] = features["label"]["names"]
     labels, clean_labels = ({name: Counter[str]() for name in names} for _ in range(2))
     official, clean, finish_reasons, flags = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     words, characters, temperatures = Counter[int](), Counter[int](), Counter[float]()

@@ -321,12 +321,17 @@ def test_descriptions_of_other_bytes_are_refused(photographs, make_run, out):
     )
 
 
-def test_photographs_that_changed_or_went_are_named(photographs, make_run, out):
+@pytest.mark.parametrize("with_images", [False, True])
+def test_photographs_that_changed_or_went_are_named(photographs, make_run, out, with_images):
     run = make_run()
+    build(BuildConfig(images=photographs, runs=(run,), out=out, with_images=with_images))
+    before = (out / "SHA256SUMS").read_bytes()
     (photographs / "train/papule/pap-0.jpg").write_bytes(b"other")
     (photographs / "test/plaque/pla-0.jpg").unlink()
+    (photographs / "test/plaque/pla-0.jpg").symlink_to("nowhere")  # listed, and cannot be read
     with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out))
+        build(BuildConfig(images=photographs, runs=(run,), out=out, with_images=with_images))
+    assert (out / "SHA256SUMS").read_bytes() == before
     assert str(error.value) == (
         f"1 of 26 images are not in {photographs}: test/plaque/pla-0.jpg\n"
         f"1 of 26 images in {photographs} have other bytes: train/papule/pap-0.jpg\n"

@@ -82,7 +82,7 @@ def shards_of(folder, set_name="tiny-doctor", split="train"):
 def change_rows(folder, change, set_name="tiny-doctor"):
     """Write all shards of a set again, from rows that went through `change`, which gets and gives {split: rows}."""
     schema = pq.read_schema(shards_of(folder, set_name)[0])
-    features = datasets.Features.from_arrow_schema(schema)
+    features = datasets.Features.from_arrow_schema(schema).to_dict()
     rows: dict[str, list[dict[str, Any]]] = {
         split: [row for shard in shards_of(folder, set_name, split) for row in pq.read_table(shard).to_pylist()]
         for split in ("train", "test")
@@ -97,7 +97,7 @@ def change_rows(folder, change, set_name="tiny-doctor"):
 def change_shard(shard, change):
     """Write one shard again, from a table that went through `change`, with all that a shard of ours has."""
     table = change(pq.read_table(shard))
-    features = datasets.Features.from_arrow_schema(table.schema)
+    features = datasets.Features.from_arrow_schema(table.schema).to_dict()
     split = shard.name.partition("-")[0]
     write_shards(shard.parent, f"{split}x", table.to_pylist(), features, 10**9)
     next(shard.parent.glob(f"{split}x-*")).replace(shard)

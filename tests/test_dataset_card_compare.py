@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 
 from builders.build import BuildConfig, build
 from builders.errors import UserError
+from builders.features import dataset_features
 from builders.files import write_json
 from builders.schema import image_id_of
-from builders.shards import dataset_features, write_shards
+from builders.shards import write_shards
 from dataset_card.compare.attributes import said_in
 from dataset_card.compare.command import compare as compare_command
 from dataset_card.compare.compare import CompareConfig, compare

@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 
 from builders.build import BuildConfig, build
+from builders.features import dataset_features
 from builders.files import write_json
 from builders.foreign_text import visible
 from builders.review import marks_of, read_review
 from builders.schema import image_id_of
-from builders.shards import dataset_features, write_shards
+from builders.shards import write_shards
 from dataset_card.compare.compare import CompareConfig, compare
 from dataset_card.compare.page import write_page
 from dataset_card.gallery.write import GalleryConfig, write_gallery

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from builders.check.fault import Fault, shown, visible
 from builders.check.provenance import provenance_file
 from builders.dataset_folder import SPLITS, DescriptionSet
-from builders.shards import MAX_GROUP_BYTES, MAX_ROWS_WITH_IMAGES, MAX_ROWS_WITHOUT, dataset_features
+from builders.features import dataset_features
+from builders.shards import MAX_GROUP_BYTES, MAX_ROWS_WITH_IMAGES, MAX_ROWS_WITHOUT
 from builders.sources.layout import MAX_FILE_BYTES
 
 _NAME = re.compile(rf"({'|'.join(SPLITS)})-([0-9]{{5}})-of-([0-9]{{5}})\.parquet")
@@ -126,9 +127,10 @@ def _check_features(described: DescriptionSet, shard: Shard, features: datasets.
 
 def _expected_features(features: datasets.Features, label_names: list[str]) -> datasets.Features:
     """What `build` writes for these classes, with those optional columns that are there."""
-    return dataset_features(
+    written = dataset_features(
         label_names, "image" in features, with_findings="findings" in features, with_review="review" in features
     )
+    return datasets.Features.from_dict(written)
 
 
 def _has_needed_columns(features: datasets.Features) -> bool:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from builders.dataset_folder import DescriptionSet, choose_set, read_sets
 from builders.errors import UserError
+from builders.features import features_of
 from builders.loading import locate
 from builders.shards import check_same_schema
 
@@ -74,10 +75,7 @@ def _check_ids(table: pa.Table, shard: Path) -> None:
 
 def label_names(shard: Path) -> list[str]:
     """The class names of a shard, in the order of their numbers."""
-    import datasets
-
-    features: Any = datasets.Features.from_arrow_schema(pq.read_schema(shard))
-    return list(features["label"].names)
+    return features_of(pq.read_schema(shard))["label"]["names"]
 
 
 def model_of(described: DescriptionSet) -> str:
