@@ -8,6 +8,7 @@ rewrites it). No test may reach the network.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import hypothesis
 import pytest
 from PIL import Image
 
+from builders.build import BuildConfig, build
 from builders.files import write_json, write_table
 from builders.index import index_images, write_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
+from dataset_card.card import write_card
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}  # children too
 
@@ -193,3 +196,29 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder / "bert")
     return folder
+
+
+@pytest.fixture(scope="session")
+def built_datasets(tmp_path_factory):
+    """Datasets that a test has built already: building one takes longer than most checks."""
+    return tmp_path_factory.mktemp("built"), {}
+
+
+@pytest.fixture
+def make_dataset(built_datasets, photographs, make_run, tmp_path):
+    """A function that gives a fresh copy of a dataset of two sets in several shards, with its card or without."""
+    root, known = built_datasets
+
+    def make_it(with_images=False, shard_bytes=6_000, with_card=False):
+        options = (with_images, shard_bytes, with_card)
+        if options not in known:
+            runs = [make_run(), make_run("other", text=lambda row: f"{len(row.path) * 'word '}")]
+            known[options] = root / str(len(known))
+            config = BuildConfig(
+                images=photographs, runs=runs, out=known[options], with_images=with_images, shard_bytes=shard_bytes
+            )
+            build(config, **({"finish": write_card} if with_card else {}))
+        shutil.rmtree(tmp_path / "dataset", ignore_errors=True)
+        return Path(shutil.copytree(known[options], tmp_path / "dataset"))
+
+    return make_it
