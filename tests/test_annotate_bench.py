@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from annotate.bench import BenchConfig, bench_annotate
+from annotate.bench import WAYS, BenchConfig, as_markdown, bench_annotate
 from annotate.bench.scale import bench_scale
 from builders.errors import UserError
 from builders.process_tree import Watch, tree_of
@@ -74,6 +74,31 @@ def test_every_way_answers_with_as_many_tokens_and_what_was_measured_is_kept(tmp
     assert "| loop_of_16: LLM.chat on 16 at a time, each batch decoded first |" in page
     again = bench_annotate(config, "vl-dermnet bench annotate …")
     assert again["ways"] == json.loads((tmp_path / "x" / "out.json").read_text())["ways"] == result["ways"]
+
+
+@pytest.mark.parametrize("others", [{}, {"whole_list": 1.1, "loop_of_16": 0.7}])
+def test_the_page_tells_where_the_seconds_go_and_which_ways_are_faster(others):
+    seconds = {"ready": (10.0, 18.0, 1.0), "ours": (12.0, 21.0, 0.8)}
+    seconds |= {way: (10.0 / ratio, 18.0, ratio) for way, ratio in others.items()}
+    rows = {
+        way: {"n_images": 100, "rounds": [1], "ratio": ratio, "ratio_range": [ratio, ratio], "images_per_s": 1.0}
+        | {"wall_s": wall_s, "cpu_s": cpu_s, "cores_busy": 0.9, "peak_mb": 100.0}
+        for way, (wall_s, cpu_s, ratio) in seconds.items()
+    }
+    result = {
+        "command": "bench",
+        "at": "now",
+        "versions": {},
+        "machine": {"gpus": [], "n_cores": 2, "memory_gib": 24},
+        "settings": {"model": "m", "dtype": "float32", "n_tokens": 8},
+        "ways": rows,
+    }
+    page = as_markdown(result, WAYS)
+    assert "ours takes +2.0 s; its own work (decode, hash, checks, parts) is +3.0 s of CPU, on 2 cores +1.5 s." in page
+    assert "Its wall is 1.14 of all CPU seconds ÷ cores." in page
+    told = [line.split(":")[0] for line in page.splitlines() if line.startswith("- ")]
+    assert told == [f"- Faster than ours here, {way}" for way in ("ready", *(["whole_list"] if others else []))]
+    assert "on 2 cores" not in as_markdown({**result, "ways": {"ours": rows["ours"]}}, WAYS)
 
 
 def test_the_scale_bench_runs_and_resumes(tmp_path):
