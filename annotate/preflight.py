@@ -14,7 +14,8 @@ FIX = "mend it, or let it go on as it is with --no-preflight"
 def check_first_answers(answers: list[Answer], facts: EngineFacts, max_tokens: int, say: Callable[[str], None]) -> None:
     """Show the first answers and how the prompt was rendered.
 
-    Raises `UserError` where `N_FIRST` images have the same trouble: refused by the engine, no image token, no word.
+    Raises `UserError` where `N_FIRST` images have the same trouble: refused by the engine, no image token, no word, no
+    room for an answer of `max_tokens`.
     """
     rendered = facts.rendered_prompt
     say(f"prompt, as {facts.engine_id} renders it (sha256 {hashlib.sha256(rendered.encode()).hexdigest()[:16]}):")
@@ -40,6 +41,15 @@ def check_first_answers(answers: list[Answer], facts: EngineFacts, max_tokens: i
             FIX,
         )
     if len(answered) == N_FIRST and all(answer.finish_reason == "length" for answer in answered):
+        most = max(answer.n_output_tokens for answer in answered)
+        if 0 < most < max_tokens:
+            longest = max(answer.n_prompt_tokens for answer in answered)
+            raise UserError(
+                f"the context is too short: beside prompts of up to {longest} tokens, answers were cut at {most} of the"
+                f" {max_tokens} tokens that --max-tokens allows",
+                f"a larger context (vLLM: --engine-arg max_model_len={longest + max_tokens}), fewer tokens per image"
+                f" (--max-dynamic-patch 1), --max-tokens {most} for answers of that length, or --no-preflight",
+            )
         say(f"warning: all of them were cut at {max_tokens} tokens; --max-tokens gives them more")
 
 

@@ -24,7 +24,7 @@ from builders.dataset_folder import (
 from builders.errors import UserError, choose
 from builders.features import dataset_features
 from builders.files import write_atomic, write_json
-from builders.join_images import ImageMatch, match_images
+from builders.join_images import describe_unmatched, match_images
 from builders.review import Mark, Reviews, check_set_names, marks_of, read_review
 from builders.run_folder import Run, read_run
 from builders.schema import SCHEMA_VERSION, Description, IndexRow, image_id_of
@@ -94,7 +94,8 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     """Build the dataset folder `config.out` of the photographs and the runs.
 
     `finish` is called with the complete folder before it takes its place, to write what the dataset says about
-    itself (the card); checksums are taken after it. An older build in `out` stays whole until that moment.
+    itself (the card) beside the shards, whose checksums are there already; those of all else are taken after it. An
+    older build in `out` stays whole until that moment.
     Raises `UserError` on runs that do not fit, on photographs that are gone or changed, and on an `out` not ours.
     """
     check_replaceable(config.out)
@@ -109,9 +110,9 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     index = [row for row in indexed if row.status == "ok"][: config.limit]  # sorted by image_id, which is a hash
     if config.limit is not None:
         runs = [_of_these(run, {row.image_id for row in index}) for run in runs]
-    # what goes into the shards is hashed there, once
-    later = {row.path for run in runs if config.with_images and set_name(run) == primary for row, _ in described(run)}
-    extra = [path for path in _check_images(config.images, index, later) if image_id_of(path) not in known]
+    with_images = [run for run in runs if config.with_images and set_name(run) == primary]
+    embedded = {row.path for run in with_images for row, _ in described(run)}  # hashed once, when they are put in
+    extra = [path for path in _check_images(config.images, index, embedded) if image_id_of(path) not in known]
     groups = _groups(config.audit) if config.audit else None
     derived, counts = derive_splits(
         index, seed=config.seed, validation_fraction=config.validation_fraction, groups=groups
@@ -129,7 +130,7 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
         if config.audit:
             _copy_audit(config.audit, folder / AUDIT)
         write_front_matter(folder)
-        write_checksums(folder, checksums)
+        write_checksums(folder, checksums)  # the card states them
         finish(folder)
         write_checksums(folder, checksums)
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -158,20 +159,20 @@ def _copy_audit(audit: Path, folder: Path) -> None:
         write_atomic(folder / file.name, lambda part, file=file: part.write_bytes(file.read_bytes()))
 
 
-def _check_images(images: Path, index: list[IndexRow], later: set[str]) -> list[str]:
+def _check_images(images: Path, index: list[IndexRow], embedded: set[str]) -> list[str]:
     """Raise `UserError` unless every indexed photograph is still there, byte for byte; return files nobody indexed.
 
-    Of those to be hashed `later` only the presence is looked at.
+    Of those that are to be `embedded` only the presence is looked at.
     """
-    match = match_images(images, {row.path: None if row.path in later else row.image_sha256 for row in index})
-    _refuse_other_images(match, images)
+    match = match_images(images, {row.path: None if row.path in embedded else row.image_sha256 for row in index})
+    _refuse_unmatched(images, len(index), match.missing, match.changed)
     return match.extra
 
 
-def _refuse_other_images(match: ImageMatch, images: Path) -> None:
-    if match.missing or match.changed:
+def _refuse_unmatched(images: Path, n_rows: int, missing: list[str], changed: list[str]) -> None:
+    if missing or changed:
         raise UserError(
-            match.describe(images),
+            describe_unmatched(images, n_rows, missing, changed),
             "point to the photographs that were annotated; where they were changed on purpose, annotate them again:"
             " the same command describes only those",
         )
@@ -213,8 +214,7 @@ def _write_set(
             rows = _with_images(rows, images, missing, changed)
         shards |= write_shards(folder / name, split, rows, features, config.shard_bytes)
     if images is not None:
-        found = frozenset(row.path for row, _ in pairs).difference(missing, changed)
-        _refuse_other_images(ImageMatch(found, sorted(missing), sorted(changed), extra=[], state=""), images)
+        _refuse_unmatched(images, len(pairs), sorted(missing), sorted(changed))
     left_out = not_described(run)
     if left_out:
         _write_csv(folder / PROVENANCE / f"{name}.not-described.csv", left_out)

@@ -57,8 +57,11 @@ def arrow_schema(features: Features) -> pa.Schema:
 def features_of(schema: pa.Schema) -> Features:
     """The columns of a shard that `build` wrote, from its metadata. Raises `UserError` on a shard without them."""
     try:
-        return json.loads((schema.metadata or {})[_METADATA])["info"]["features"]
-    except (KeyError, TypeError, ValueError) as error:
+        features = json.loads((schema.metadata or {})[_METADATA])["info"]["features"]
+        if not all("_type" in feature for feature in features.values()):  # a stranger's file may say anything
+            raise ValueError("a column without a type")
+        return features
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"a shard does not carry the features of `datasets`: {error}", "build the dataset again: `vl-dermnet build`"
         ) from error

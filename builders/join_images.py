@@ -25,12 +25,17 @@ class ImageMatch:
     def describe(self, images: str | Path) -> str:
         """One line per kind of trouble, with the first few names; "" if there is none."""
         n_rows = len(self.found) + len(self.missing) + len(self.changed)
-        lines: list[str] = []
-        if self.missing:
-            lines.append(f"{len(self.missing)} of {n_rows} images are not in {images}: {some(self.missing)}")
-        if self.changed:
-            lines.append(f"{len(self.changed)} of {n_rows} images in {images} have other bytes: {some(self.changed)}")
-        return "\n".join(lines)
+        return describe_unmatched(images, n_rows, self.missing, self.changed)
+
+
+def describe_unmatched(images: str | Path, n_rows: int, missing: list[str], changed: list[str]) -> str:
+    """One line for the photographs that are missing, one for those with other bytes, of `n_rows`; "" if none."""
+    lines: list[str] = []
+    if missing:
+        lines.append(f"{len(missing)} of {n_rows} images are not in {images}: {some(missing)}")
+    if changed:
+        lines.append(f"{len(changed)} of {n_rows} images in {images} have other bytes: {some(changed)}")
+    return "\n".join(lines)
 
 
 def match_images(images: str | Path, expected: Mapping[str, str | None]) -> ImageMatch:

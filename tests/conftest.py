@@ -16,11 +16,9 @@ import hypothesis
 import pytest
 from PIL import Image
 
-from builders.build import BuildConfig, build
 from builders.files import write_json, write_table
 from builders.index import index_images, write_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
-from dataset_card.card import write_card
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}  # children too
 
@@ -205,8 +203,11 @@ def built_datasets(tmp_path_factory):
 
 
 @pytest.fixture
-def make_dataset(built_datasets, photographs, make_run, tmp_path):
+def make_two_sets(built_datasets, photographs, make_run, tmp_path):
     """A function that gives a fresh copy of a dataset of two sets in several shards, with its card or without."""
+    from builders.build import BuildConfig, build  # the Hub's client reads the environment when it is imported
+    from dataset_card.card import write_card
+
     root, known = built_datasets
 
     def make_it(with_images=False, shard_bytes=6_000, with_card=False):

@@ -96,6 +96,7 @@ def test_the_page_tells_where_the_seconds_go_and_which_ways_are_faster(others):
     page = as_markdown(result, WAYS)
     assert "ours takes +2.0 s; its own work (decode, hash, checks, parts) is +3.0 s of CPU, on 2 cores +1.5 s." in page
     assert "Its wall is 1.14 of all CPU seconds ÷ cores." in page
+    assert ("Its peak memory is +0 MB beside the whole list" in page) == bool(others)
     told = [line.split(":")[0] for line in page.splitlines() if line.startswith("- ")]
     assert told == [f"- Faster than ours here, {way}" for way in ("ready", *(["whole_list"] if others else []))]
     assert "on 2 cores" not in as_markdown({**result, "ways": {"ours": rows["ours"]}}, WAYS)

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from annotate.engines import ENGINES, NEEDS, Feed, Request, choose_engine
 from annotate.engines.internvl import tile_args, tokens_per_tile
 from builders.bundled import BUNDLED
 from builders.errors import UserError
+from builders.files import read_json
 from builders.index import read_index
 from builders.run_folder import part_files, read_part, read_run
 from builders.sample import write_sample
+from builders.schema import image_id_of
 from builders.torch_repair import repair
 
 N_AGREEMENT = 200
@@ -188,6 +191,67 @@ def test_vllm_refuses_a_model_that_does_not_see(photos, tmp_path):
     assert "error: text does not see: its prompt holds no image" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed")
+@pytest.mark.parametrize(
+    ("max_model_len", "told"),
+    [
+        (32, "the context of tiny-internvl is too short for the prompt of one image: "),
+        (100, "the context is too short: beside prompts of up to 88 tokens, answers were cut at 12 of the 256 tokens"),
+    ],
+)
+def test_a_context_too_short_stops_the_run_and_another_one_goes_on(photos, tmp_path, max_model_len, told):
+    arguments = ("--engine", "vllm", "--max-dynamic-patch", "1", "--max-refused", "1")
+    stopped = annotate(
+        photos, tmp_path / "run", *arguments, "--engine-arg", f"max_model_len={max_model_len}", stderr=subprocess.PIPE
+    )
+    _, said = stopped.communicate(timeout=300)
+    assert stopped.returncode == 1
+    assert f"error: {told}" in said.decode()
+    assert "Traceback" not in said.decode()
+    rows = [row for part in part_files(tmp_path / "run") for row in read_part(part)]
+    assert {row.status for row in rows} == {"refused"}  # the broken files, of which no engine hears
+    assert annotate(photos, tmp_path / "run", *arguments).wait(timeout=300) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed("vllm"), reason="vllm is not installed")
+def test_one_prompt_that_does_not_fit_costs_no_other_row_and_no_engine(tmp_path):
+    folder = tmp_path / "photos" / "train" / "papule"
+    folder.mkdir(parents=True)
+    for number in range(8):
+        Image.new("RGB", (448, 448), (number * 20, 90, 80)).save(folder / f"square-{number}.png")
+    Image.new("RGB", (1344, 896), "grey").save(
+        folder / "wide.png"
+    )  # seven tiles of 16 tokens, where the others have five
+    arguments = ("--engine", "vllm", "--max-dynamic-patch", "6", "--engine-arg", "max_model_len=170", "--no-preflight")
+    assert annotate(tmp_path / "photos", tmp_path / "run", *arguments, "--max-refused", "1").wait(timeout=300) == 0
+    run = read_run(tmp_path / "run")
+    failed = [row for row in run.descriptions.values() if row.status == "failed"]
+    assert len(run.descriptions) == 9
+    assert [row.image_id for row in failed] == [image_id_of("train/papule/wide.png")]
+    assert failed[0].reason.startswith("the engine refused it: ")
+    assert "170" in failed[0].reason
+    assert read_json(tmp_path / "run" / "summary.json")["n_restarts"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_a_model_without_a_chat_template_is_told_so(photos, tmp_path, engine):
+    if not is_installed(engine):
+        pytest.skip(f"{engine} is not installed")
+    model = tmp_path / "silent"
+    shutil.copytree(BUNDLED["tiny-internvl"], model)
+    (model / "chat_template.jinja").unlink()
+    command = ["annotate", str(photos), "--out", str(tmp_path / "run"), "--model", str(model), "--engine", engine]
+    ended = subprocess.run(
+        [sys.executable, "-m", "annotate", *command], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 1
+    assert "error: silent has no chat template: " in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.slow

@@ -62,6 +62,18 @@ def test_first_answers_that_are_all_cut_are_a_warning(photos, tmp_path):
     assert summary.n_flagged == {"truncated": N_PHOTOS}
 
 
+def test_a_context_that_cuts_the_first_answers_stops_the_run(photos, tmp_path):
+    script = {"": {"text": "A lesion of", "finish_reason": "length"}}
+    with pytest.raises(UserError) as caught:
+        run(config(photos, tmp_path / "run", script=script, max_tokens=5))
+    assert str(caught.value) == (
+        "the context is too short: beside prompts of up to 0 tokens, answers were cut at 3 of the 5 tokens that"
+        " --max-tokens allows\n  fix: a larger context (vLLM: --engine-arg max_model_len=5), fewer tokens per image"
+        " (--max-dynamic-patch 1), --max-tokens 3 for answers of that length, or --no-preflight"
+    )
+    assert part_files(tmp_path / "run") == []
+
+
 def test_the_first_answers_and_the_prompt_are_shown(photos, keys, tmp_path):
     told = Told()
     run(config(photos, tmp_path / "run", script={keys[1]: {"error": "no luck"}}, prompt="doctor"), progress=told)

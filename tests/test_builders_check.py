@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("private_cache")
 
 @pytest.mark.parametrize("with_images", [False, True])
 @pytest.mark.parametrize("shard_bytes", [2_000, 10**9])
-def test_what_build_writes_is_sound(make_dataset, photographs, with_images, shard_bytes):
-    folder = make_dataset(with_images, shard_bytes, with_card=True)
+def test_what_build_writes_is_sound(make_two_sets, photographs, with_images, shard_bytes):
+    folder = make_two_sets(with_images, shard_bytes, with_card=True)
     report = check_dataset(folder, photographs, check_card)
     assert report.faults == []
     assert report.not_checked == []
@@ -35,8 +35,8 @@ def test_a_folder_of_something_else_is_no_dataset(tmp_path):
 
 
 @pytest.mark.parametrize("with_images", [False, True])
-def test_one_flipped_bit_anywhere_is_found_and_its_file_named(make_dataset, with_images):
-    folder, draw = make_dataset(with_images, with_card=True), random.Random(0)
+def test_one_flipped_bit_anywhere_is_found_and_its_file_named(make_two_sets, with_images):
+    folder, draw = make_two_sets(with_images, with_card=True), random.Random(0)
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         whole = file.read_bytes()
         for place in {0, len(whole) // 2, len(whole) - 1, *(draw.randrange(len(whole)) for _ in range(5))}:
@@ -51,8 +51,8 @@ def test_one_flipped_bit_anywhere_is_found_and_its_file_named(make_dataset, with
 
 
 @pytest.mark.parametrize("with_images", [False, True])
-def test_a_flipped_bit_in_a_page_is_found_by_the_pages_own_checksum_too(make_dataset, with_images):
-    folder = make_dataset(with_images)
+def test_a_flipped_bit_in_a_page_is_found_by_the_pages_own_checksum_too(make_two_sets, with_images):
+    folder = make_two_sets(with_images)
     shard = shards_of(folder)[0]
     damaged = bytearray(shard.read_bytes())
     column = pq.read_metadata(shard).row_group(0).column(0)
@@ -62,8 +62,8 @@ def test_a_flipped_bit_in_a_page_is_found_by_the_pages_own_checksum_too(make_dat
     assert found(folder, "rows", shard.name, "row group 0", "CRC")
 
 
-def test_no_damage_of_a_footer_ends_the_check(make_dataset):
-    folder, draw = make_dataset(), random.Random(1)
+def test_no_damage_of_a_footer_ends_the_check(make_two_sets):
+    folder, draw = make_two_sets(), random.Random(1)
     shard = shards_of(folder)[0]
     whole = shard.read_bytes()
     footer_bytes = int.from_bytes(whole[-8:-4], "little")
@@ -74,16 +74,16 @@ def test_no_damage_of_a_footer_ends_the_check(make_dataset):
         assert shard.relative_to(folder).as_posix() in {each.file for each in faults(folder)}
 
 
-def test_a_truncated_shard_is_named(make_dataset):
-    folder = make_dataset()
+def test_a_truncated_shard_is_named(make_two_sets):
+    folder = make_two_sets()
     shard = shards_of(folder)[1]
     shard.write_bytes(shard.read_bytes()[:-100])
     write_checksums(folder)
     assert [each.file for each in found(folder, "shards", "footer", "cannot be read")] == [f"tiny-doctor/{shard.name}"]
 
 
-def test_missing_and_extra_files_are_named(make_dataset):
-    folder = make_dataset()
+def test_missing_and_extra_files_are_named(make_two_sets):
+    folder = make_two_sets()
     shards_of(folder)[0].unlink()
     (folder / "notes.txt").write_text("mine")
     (folder / ".gitattributes").write_text("the Hub's")
@@ -95,8 +95,8 @@ def test_missing_and_extra_files_are_named(make_dataset):
     assert found(folder, "shards", "tiny-doctor/train-*", "00001-of-00002", "00000 to 00001, each once")
 
 
-def test_every_fault_is_listed_not_the_first_alone(make_dataset):
-    folder = make_dataset()
+def test_every_fault_is_listed_not_the_first_alone(make_two_sets):
+    folder = make_two_sets()
     (folder / "notes.txt").write_text("mine")
     change_json(folder / "provenance/other.json", lambda each: each["build"].update(seed=7))
     change_shard(shards_of(folder, split="test")[0], lambda table: table.take(list(range(len(table) - 1, -1, -1))))
@@ -105,8 +105,8 @@ def test_every_fault_is_listed_not_the_first_alone(make_dataset):
     assert {"files", "provenance", "rows", "counts"} <= contracts
 
 
-def test_two_shards_with_another_class_order_are_found(make_dataset):
-    folder = make_dataset()
+def test_two_shards_with_another_class_order_are_found(make_two_sets):
+    folder = make_two_sets()
     first, second, *_ = shards_of(folder)
 
     def turn(table: pa.Table) -> pa.Table:
@@ -121,8 +121,8 @@ def test_two_shards_with_another_class_order_are_found(make_dataset):
     assert fault.allowed.endswith(f"as in tiny-doctor/{first.name}")
 
 
-def test_a_shard_with_other_metadata_or_columns_is_found(make_dataset):
-    folder = make_dataset()
+def test_a_shard_with_other_metadata_or_columns_is_found(make_two_sets):
+    folder = make_two_sets()
     _, second, *_ = shards_of(folder)
     table = pq.read_table(second)
     pq.write_table(table.replace_schema_metadata({"huggingface": "{"}), second)
@@ -134,18 +134,18 @@ def test_a_shard_with_other_metadata_or_columns_is_found(make_dataset):
     assert found(folder, "shards", second.name, "sorted by image_id")
 
 
-def test_rows_out_of_order_or_twice_are_found(make_dataset):
-    folder = make_dataset()
+def test_rows_out_of_order_or_twice_are_found(make_two_sets):
+    folder = make_two_sets()
     change_rows(folder, lambda rows: {**rows, "test": [*rows["test"][1:], rows["test"][0]]})
     assert found(folder, "rows", "test-00000", "rows sorted by image_id")
-    folder = make_dataset()
+    folder = make_two_sets()
     change_rows(folder, lambda rows: {**rows, "test": [rows["test"][0], *rows["test"]]})
     assert found(folder, "groups", "2 rows", "one row per image_id")
     assert found(folder, "counts", "rows.n_rows", "27, as the shards hold")
 
 
-def test_a_row_in_the_wrong_splits_file_is_found(make_dataset):
-    folder = make_dataset()
+def test_a_row_in_the_wrong_splits_file_is_found(make_two_sets):
+    folder = make_two_sets()
 
     def move(rows):
         moved = rows["test"].pop()
@@ -177,8 +177,8 @@ def test_a_row_in_the_wrong_splits_file_is_found(make_dataset):
         ("split_clean", "test", "(its split_official) or excluded"),
     ],
 )
-def test_a_value_that_a_column_may_not_hold_is_found(make_dataset, column, value, allowed):
-    folder = make_dataset()
+def test_a_value_that_a_column_may_not_hold_is_found(make_two_sets, column, value, allowed):
+    folder = make_two_sets()
     chosen = "train/papule/pap-4.jpg"
 
     def put(rows):
@@ -190,8 +190,8 @@ def test_a_value_that_a_column_may_not_hold_is_found(make_dataset, column, value
     assert found(folder, "counts", "rows_sha256")
 
 
-def test_a_changed_word_alone_breaks_the_hash_of_the_rows(make_dataset):
-    folder = make_dataset()
+def test_a_changed_word_alone_breaks_the_hash_of_the_rows(make_two_sets):
+    folder = make_two_sets()
 
     def put(rows):
         return {**rows, "train": [{**rows["train"][0], "description": "changed"}, *rows["train"][1:]]}
@@ -201,8 +201,8 @@ def test_a_changed_word_alone_breaks_the_hash_of_the_rows(make_dataset):
     assert (fault.file, fault.place) == ("provenance/tiny-doctor.json", "build.rows_sha256")
 
 
-def test_copies_that_are_kept_twice_or_stand_in_two_groups_are_found(make_dataset):
-    folder = make_dataset()
+def test_copies_that_are_kept_twice_or_stand_in_two_groups_are_found(make_two_sets):
+    folder = make_two_sets()
 
     def keep(rows):
         return {
@@ -215,13 +215,13 @@ def test_copies_that_are_kept_twice_or_stand_in_two_groups_are_found(make_datase
     assert found(folder, "groups", "one clean split for a group of copies")
     assert found(folder, "groups", "excluded, because the copies carry different labels")
     assert found(folder, "groups", "as in tiny-doctor")  # the other set says otherwise of the same photographs
-    folder = make_dataset()
+    folder = make_two_sets()
     change_rows(folder, lambda rows: {s: [{**row, "duplicate_group": ""} for row in part] for s, part in rows.items()})
     assert found(folder, "groups", "one duplicate_group for all rows of the same image_sha256")
 
 
-def test_what_a_strangers_file_holds_is_shown_as_escapes(make_dataset):
-    folder = make_dataset(with_card=True)
+def test_what_a_strangers_file_holds_is_shown_as_escapes(make_two_sets):
+    folder = make_two_sets(with_card=True)
     (folder / "evil\u202e\x1b[31m.txt").write_text("x")
     change_text(folder / "README.md", "# Machine descriptions", "# \u202eMachine\x1b[31m descriptions")
     told = "".join(f"{each.file}{each.place}{each.seen}{each.allowed}" for each in faults(folder, with_card=True))
@@ -229,8 +229,8 @@ def test_what_a_strangers_file_holds_is_shown_as_escapes(make_dataset):
     assert all(each.isprintable() for each in told)
 
 
-def test_a_list_of_checksums_that_points_outside_is_not_followed(make_dataset, tmp_path):
-    folder = make_dataset()
+def test_a_list_of_checksums_that_points_outside_is_not_followed(make_two_sets, tmp_path):
+    folder = make_two_sets()
     (tmp_path / "outside").write_text("x")
     with (folder / "SHA256SUMS").open("a") as file:
         file.write(f"{'0' * 64}  ../outside\nnonsense\n")

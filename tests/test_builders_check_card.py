@@ -9,8 +9,8 @@ from tests.damage import change_json, change_rows, change_shard, change_text, fa
 pytestmark = pytest.mark.usefixtures("private_cache")
 
 
-def test_class_names_out_of_order_are_found(make_dataset):
-    folder = make_dataset(shard_bytes=10**9, with_card=True)
+def test_class_names_out_of_order_are_found(make_two_sets):
+    folder = make_two_sets(shard_bytes=10**9, with_card=True)
 
     def rename(table: pa.Table) -> pa.Table:
         features = datasets.Features.from_arrow_schema(table.schema)
@@ -42,14 +42,14 @@ def test_class_names_out_of_order_are_found(make_dataset):
         ("license: other", "license: mit", "card", "license"),
     ],
 )
-def test_yaml_that_disagrees_with_the_shards_is_found(make_dataset, old, new, contract, place):
-    folder = make_dataset(with_card=True)
+def test_yaml_that_disagrees_with_the_shards_is_found(make_two_sets, old, new, contract, place):
+    folder = make_two_sets(with_card=True)
     change_text(folder / "README.md", old, new)
     assert [each for each in found(folder, contract) if place in each.place]
 
 
-def test_a_readme_without_yaml_or_with_a_bomb_in_it_is_one_fault(make_dataset):
-    folder = make_dataset()
+def test_a_readme_without_yaml_or_with_a_bomb_in_it_is_one_fault(make_two_sets):
+    folder = make_two_sets()
     bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     for text, seen in (("no card", "no YAML between two lines of ---"), (f"---\n{bomb}---\n", "it holds an alias")):
         (folder / "README.md").write_text(text)
@@ -59,8 +59,8 @@ def test_a_readme_without_yaml_or_with_a_bomb_in_it_is_one_fault(make_dataset):
     assert found(folder, "front matter", "no such file")
 
 
-def test_a_wrong_number_anywhere_in_the_card_is_found(make_dataset):
-    folder = make_dataset(with_card=True)
+def test_a_wrong_number_anywhere_in_the_card_is_found(make_two_sets):
+    folder = make_two_sets(with_card=True)
     text = (folder / "README.md").read_text(encoding="utf-8")
     change_text(
         folder / "README.md",
@@ -94,22 +94,22 @@ def test_a_wrong_number_anywhere_in_the_card_is_found(make_dataset):
         (lambda each: each.update(summary={"n_ok": 3}), "counts", "summary.n_ok"),
     ],
 )
-def test_provenance_that_does_not_match_is_found(make_dataset, change, contract, words):
-    folder = make_dataset()
+def test_provenance_that_does_not_match_is_found(make_two_sets, change, contract, words):
+    folder = make_two_sets()
     change_json(folder / "provenance/tiny-doctor.json", change)
     assert found(folder, contract, words)
 
 
-def test_provenance_that_is_no_json_is_found_and_the_other_set_is_still_checked(make_dataset):
-    folder = make_dataset()
+def test_provenance_that_is_no_json_is_found_and_the_other_set_is_still_checked(make_two_sets):
+    folder = make_two_sets()
     (folder / "provenance/tiny-doctor.json").write_text("{")
     change_rows(folder, lambda rows: {**rows, "test": rows["test"][::-1]}, "other")
     assert found(folder, "provenance", "provenance/tiny-doctor.json")
     assert found(folder, "rows", "other/test-00000", "rows sorted by image_id")
 
 
-def test_a_photograph_that_is_described_and_listed_as_left_out_is_found(make_dataset):
-    folder = make_dataset()
+def test_a_photograph_that_is_described_and_listed_as_left_out_is_found(make_two_sets):
+    folder = make_two_sets()
     file = folder / "provenance/tiny-doctor.not-described.csv"
     row = pq.read_table(shards_of(folder)[0]).to_pylist()[0]
     file.write_text(file.read_text() + f"{row['image_id']},x,train,papule,failed,no\n")

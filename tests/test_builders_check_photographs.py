@@ -26,8 +26,8 @@ FINDINGS = {
 }
 
 
-def test_an_embedded_photograph_with_other_bytes_is_found(make_dataset):
-    folder = make_dataset(with_images=True)
+def test_an_embedded_photograph_with_other_bytes_is_found(make_two_sets):
+    folder = make_two_sets(with_images=True)
 
     def swap(rows):
         first, second, *rest = rows["train"]
@@ -42,8 +42,8 @@ def test_an_embedded_photograph_with_other_bytes_is_found(make_dataset):
     assert found(folder, "photographs", "image.path", "'x'")
 
 
-def test_a_local_photograph_that_changed_since_it_was_described_is_found(make_dataset, photographs):
-    folder = make_dataset()
+def test_a_local_photograph_that_changed_since_it_was_described_is_found(make_two_sets, photographs):
+    folder = make_two_sets()
     assert "whether the photographs are still those that were described" in check_dataset(folder).not_checked[0]
     (photographs / "train/papule/pap-0.jpg").write_bytes(b"other")
     (photographs / "test/plaque/pla-0.jpg").unlink()
@@ -56,8 +56,8 @@ def test_a_local_photograph_that_changed_since_it_was_described_is_found(make_da
     assert found(folder, "photographs", images=Path(zipped)) == changed
 
 
-def test_a_path_that_leaves_the_photographs_folder_is_never_read(make_dataset, photographs):
-    folder = make_dataset()
+def test_a_path_that_leaves_the_photographs_folder_is_never_read(make_two_sets, photographs):
+    folder = make_two_sets()
     (photographs.parent / "secret.jpg").write_bytes(b"secret")
 
     def put(rows):
@@ -69,7 +69,7 @@ def test_a_path_that_leaves_the_photographs_folder_is_never_read(make_dataset, p
 
 
 @pytest.fixture
-def with_findings(make_dataset, make_run, photographs, tmp_path):
+def with_findings(make_two_sets, make_run, photographs, tmp_path):
     def build_it(findings):
         run = make_run("held", change=lambda row: replace(row, findings=findings))
         facts = read_json(run / "run.json")

@@ -114,8 +114,8 @@ def normalise(
 
 
 def _normalise(pixels: Tensor, rescale_factor: float, mean: Tensor, std: Tensor) -> Tensor:
-    # One plane per channel: a patch embedding on the permuted view is slower on a CPU. In place: nothing else
-    # holds the new tensor, and each more of its size costs as much as the arithmetic.
+    # One plane per channel: a patch embedding on the permuted view is slower on a CPU. In place: the new tensor is
+    # nobody else's, and three copies of it would be made otherwise.
     planes = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return planes.mul_(rescale_factor).sub_(mean).div_(std)
 

@@ -12,6 +12,7 @@ from annotate.models import Model
 from annotate.schemas import Schema
 
 Task = Literal["description", "findings"]
+TEMPLATE = "choose a checkpoint that brings its chat_template.jinja, or put the model's own beside its weights"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from annotate.engines.internvl import tile_args, tokens_per_tile
-from annotate.engines.records import Answer, EngineConfig, EngineFacts, Feed, Request
+from annotate.engines.records import TEMPLATE, Answer, EngineConfig, EngineFacts, Feed, Request
 from builders.errors import UserError
 from builders.torch_repair import repair
 
@@ -48,7 +48,10 @@ class TransformersEngine:
         self._tokens_per_tile = tokens_per_tile(loaded.config)
         stop = loaded.generation_config.eos_token_id or self._processor.tokenizer.eos_token_id
         self._stop: set[int] = set(stop) if isinstance(stop, list) else {stop}
-        rendered: str = self._processor.apply_chat_template([_turn(config.prompt)], add_generation_prompt=True)[0]
+        try:
+            rendered: str = self._processor.apply_chat_template([_turn(config.prompt)], add_generation_prompt=True)[0]
+        except ValueError as error:
+            raise UserError(f"{model.id} has no chat template: {error}", TEMPLATE) from error
         return EngineFacts(
             engine_id=f"transformers {version('transformers')}",
             rendered_prompt=rendered,

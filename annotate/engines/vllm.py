@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from annotate.engines.internvl import tile_args, tokens_per_tile
-from annotate.engines.records import Answer, EngineConfig, EngineFacts, Feed, Request, Task
+from annotate.engines.records import TEMPLATE, Answer, EngineConfig, EngineFacts, Feed, Request, Task
 from builders.errors import UserError
 from builders.torch_repair import child_environment, repair
 
@@ -47,6 +47,7 @@ class VllmEngine:
         self._config = config
         self._tile_args = tile_args(config.model.architecture, config.max_dynamic_patch)
         self.llm: Any = None
+        self._refusals: tuple[type[Exception], ...] = (ValueError,)  # of a request; the engine stays whole
 
     def start(self) -> EngineFacts:
         """Load the model; seconds on a CPU for a small one, minutes on a GPU. `UserError` if vLLM refuses it."""
@@ -57,7 +58,9 @@ class VllmEngine:
             os.environ.setdefault(name, value)
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # of torch's next release
         from vllm import LLM
+        from vllm.exceptions import VLLMClientError
 
+        self._refusals = (ValueError, VLLMClientError)
         _quieten_cpu_worker()
         config, model = self._config, self._config.model
         arguments: dict[str, Any] = {
@@ -108,7 +111,7 @@ class VllmEngine:
                     break
                 try:
                     asked[self._add(request)] = request
-                except ValueError as error:  # this image, not the engine: too long a prompt, an impossible aspect …
+                except self._refusals as error:  # this image, not the engine: too long a prompt, an impossible aspect …
                     reason = f"the engine refused it: {_last_line(error)}"
                     yield Answer(request.key, task=request.task, error=reason)
             if not asked:
@@ -152,16 +155,30 @@ class VllmEngine:
 
         The same question without an image is the measure: some models write their image tokens into the prompt's text.
         """
-        blind = f"{self._config.model.id} does not see: its prompt holds no image"
         try:
             seen = self._ask(self.conversation(Image.new("RGB", (448, 448), "grey")))
-        except ValueError as error:
-            raise UserError(f"{blind} ({_last_line(error)})", SEEING) from error
+        except self._refusals as error:
+            raise self._unanswered(error) from error
         unseen = self._ask(self.conversation(None))
         if len(seen.prompt_token_ids) <= len(unseen.prompt_token_ids):
-            raise UserError(blind, SEEING)
+            raise UserError(f"{self._config.model.id} does not see: its prompt holds no image", SEEING)
         self._n_blind_tokens = len(unseen.prompt_token_ids)
         return seen
+
+    def _unanswered(self, error: Exception) -> UserError:
+        """Why vLLM did not take the first question of all, in words of what to do about it."""
+        model, reason = self._config.model.id, _last_line(error)
+        if getattr(error, "parameter", None) == "input_tokens" or "maximum model length" in reason:
+            return UserError(
+                f"the context of {model} is too short for the prompt of one image: {reason}",
+                "--engine-arg max_model_len=N with a larger N, or fewer tokens per image: --max-dynamic-patch 1",
+            )
+        if "chat template" in reason:
+            return UserError(
+                f"{model} has no chat template: {reason}",
+                TEMPLATE,
+            )
+        return UserError(f"{model} does not see: its prompt holds no image ({reason})", SEEING)
 
     def _ask(self, conversation: list[dict[str, Any]]) -> Any:
         """One question, alone in the engine, and one token of an answer."""

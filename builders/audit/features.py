@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from builders.audit.config import AuditConfig
 from builders.errors import UserError, choose
-from builders.files import sha256_of
+from builders.files import read_table, sha256_of
 from builders.schema import IndexRow
 
 KEYS = ("path", "image_sha256", "sha256", "image_id")
@@ -111,7 +110,7 @@ def _read_npz(file: Path) -> Columns:
 
 def _read_parquet(file: Path) -> Columns:
     try:
-        table = pq.read_table(file)
+        table = read_table(file)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read features from {file}: {error}", "an .npz or .parquet file") from error
     columns = {name: _as_array(table[name].combine_chunks()) for name in table.column_names}
