@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from annotate.asks import Ask
 from builders.errors import UserError
+from builders.files import read_table
 from builders.run_folder import better, one_per_image, part_files, read_part
 from builders.schema import Description, IndexRow
 
@@ -49,7 +48,7 @@ def read_seen(run: Path) -> dict[str, Seen]:
 def _rows(run: Path) -> Iterator[Seen]:
     for part in part_files(run):
         try:
-            columns = pq.read_table(part, columns=COLUMNS).to_pydict()
+            columns = read_table(part, COLUMNS).to_pydict()
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"cannot read the part {part}: {error}", f"rm '{part}' and run annotate again") from error
         for values in zip(*(columns[name] for name in COLUMNS), strict=True):

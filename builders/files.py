@@ -64,14 +64,17 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_atomic(path, lambda part: pq.write_table(table, part))
 
 
-def read_table(path: Path) -> pa.Table:
-    """One Parquet file, whole.
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """One Parquet file, all of its columns or these.
 
-    `pyarrow.parquet.read_table` would import pandas on the way, half a second, and take a folder named `a=b` for a
-    column.
+    Raises `ValueError` where a column is missing. `pyarrow.parquet.read_table` would import pandas on the way, half a
+    second, and take a folder named `a=b` for a column.
     """
     with pq.ParquetFile(path) as file:
-        return file.read()
+        missing = set(columns or ()).difference(file.schema_arrow.names)
+        if missing:
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
+        return file.read(columns=columns)
 
 
 def sha256_of(path: Path) -> str:

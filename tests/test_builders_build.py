@@ -1,3 +1,5 @@
+"""build, from runs to a dataset folder. One file, although long: one command, each test a way to call it."""
+
 import csv
 import json
 import shutil
@@ -338,6 +340,13 @@ def test_photographs_that_changed_or_went_are_named(photographs, make_run, out, 
         "  fix: point to the photographs that were annotated; where they were changed on purpose, annotate them again:"
         " the same command describes only those"
     )
+
+
+def test_a_folder_named_like_a_column_is_only_a_name(photographs, make_run, tmp_path):
+    folder = tmp_path / "lr=3"
+    shutil.copytree(make_run(), folder / "run")
+    summary = build(BuildConfig(images=photographs, runs=(folder / "run",), out=folder / "dataset"))
+    assert summary.sets["tiny-doctor"].n_rows > 0
 
 
 def test_photographs_that_nobody_indexed_are_counted(photographs, make_run, out):

@@ -220,5 +220,10 @@ def test_split_and_label_follow_the_folders(path, expected):
 
 def test_image_paths_are_told_by_their_ending():
     assert is_image_path("a/b.JPEG")
+    assert is_image_path("./a/b.jpg")
+    assert not is_image_path("a.jpg/b")
+    assert not is_image_path("jpg")
+    assert not is_image_path("../a.jpg")
+    assert not is_image_path("__MACOSX/a.jpg")
     assert not is_image_path("a/b.csv")
     assert not is_image_path("a/._b.jpg")

@@ -1,6 +1,7 @@
 """What a relative path says: whether it is an image, its split and its label."""
 
 from pathlib import PurePosixPath
+from posixpath import splitext
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_FILE_BYTES = 512 * 1024**2  # a file or archive entry that claims more is no photograph
@@ -9,12 +10,12 @@ SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "valid
 
 def is_image_path(path: str) -> bool:
     """Whether a path looks like an image: a known ending, and no part hidden or made by a Mac's archiver."""
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+    return splitext(path)[1].lower() in IMAGE_SUFFIXES and not is_hidden(path)
 
 
 def is_hidden(path: str) -> bool:
     """Whether a part of a relative path is hidden, or made by a Mac's archiver."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+    return any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in path.split("/"))
 
 
 def split_and_label(path: str) -> tuple[str, str]:
