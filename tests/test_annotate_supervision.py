@@ -103,6 +103,15 @@ def test_one_death_costs_no_row(photos, keys, tmp_path):
     assert (summary.n_failed, summary.n_quarantined, summary.restarts) == (0, 0, {"killed by SIGKILL": 1})
 
 
+def test_an_engine_whose_own_process_is_killed_is_noticed_at_once(photos, keys, tmp_path):
+    script = {keys[7]: {"text": TEXT, "kill_core": str(tmp_path / "died")}}
+    summary = run(config(photos, tmp_path / "run", script=script, timeout_s=200))
+    check_rows(tmp_path / "run", keys, {})
+    told = {"EngineCoreEndedError: core was killed by SIGKILL": 1}
+    assert (summary.n_failed, summary.n_quarantined, summary.restarts) == (0, 0, told)
+    assert summary.wall_s < 100
+
+
 def test_what_was_quarantined_is_asked_again_by_the_next_run(photos, keys, tmp_path):
     assert run(config(photos, tmp_path / "run", script={keys[5]: {"exit": 3}})).n_failed == 1
     (tmp_path / "script.json").write_text("{}")

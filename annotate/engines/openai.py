@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from PIL import Image
@@ -105,6 +106,10 @@ class OpenAIEngine:
         finally:
             stop.set()
             thread.join()
+
+    def processes(self) -> list[BaseProcess]:
+        """None of ours: a server that dies answers with an error."""
+        return []
 
     def close(self) -> None:
         """The servers are not ours."""

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any, Literal, Protocol
 
 from PIL import Image
@@ -95,6 +96,10 @@ class Engine(Protocol):
 
     def describe(self, feed: "Feed") -> Iterator[Answer]:
         """Answer everything that the feed holds."""
+        ...
+
+    def processes(self) -> list[BaseProcess]:
+        """Those that `start` started and that every answer comes from: where one ends, none comes any more."""
         ...
 
     def close(self) -> None:

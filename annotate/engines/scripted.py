@@ -1,11 +1,13 @@
 """An engine that answers from a table and fails where told: for tests and for trying the plumbing without a model."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,9 +24,10 @@ class ScriptedEngine:
 
     An entry is `{"text": …, "finish_reason": …}`, or tells how to fail: `error` (it could not), `kill` (the process
     dies at once, as from SIGKILL), `kill_once` (so, but only the first time: it names a file that is made then),
-    `exit` (with this code), `raise` (an exception; "memory" is a MemoryError), `hang`, `silent` (no answer), `twice`
-    (and one more to nobody), `late` (answered after all others). `texts` is a list, one per retry. The entry "" is for
-    all others. `engine_args["seconds"]` is slept per image, `start_seconds` before the first.
+    `kill_core` (so too, but what dies is a process that the engine started, and no answer comes any more), `exit` (with
+    this code), `raise` (an exception; "memory" is a MemoryError), `hang`, `silent` (no answer), `twice` (and one more
+    to nobody), `late` (answered after all others). `texts` is a list, one per retry. The entry "" is for all others.
+    `engine_args["seconds"]` is slept per image, `start_seconds` before the first.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -33,10 +36,14 @@ class ScriptedEngine:
         self._script = _read_script(config.engine_args.get("script"))
         self._prompt, self._schema = config.prompt, config.schema
         self._capacity = config.max_in_flight or 1
+        self._core: BaseProcess | None = None
 
     def start(self) -> EngineFacts:
-        """Nothing is loaded."""
+        """Nothing is loaded; a core is started if one is to be killed."""
         time.sleep(self._start_s)
+        if any("kill_core" in entry for entry in self._script.values()):
+            self._core = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(FOREVER_S,), name="core")
+            self._core.start()
         return EngineFacts(
             "scripted",
             f"<image>\n{self._prompt}",
@@ -57,6 +64,7 @@ class ScriptedEngine:
                 continue
             time.sleep(self._seconds)
             entry = self._entry(request.key)
+            self._kill_core(entry)
             _fail(entry)
             if entry.get("silent"):
                 continue
@@ -70,8 +78,20 @@ class ScriptedEngine:
                 yield Answer("f" * 64, text="of nobody")
         yield from late
 
+    def processes(self) -> list[BaseProcess]:
+        """The core, where there is one."""
+        return [self._core] if self._core else []
+
     def close(self) -> None:
-        """Nothing to give back."""
+        """End the core."""
+        if self._core:
+            self._core.kill()
+
+    def _kill_core(self, entry: dict[str, Any]) -> None:
+        if self._core and "kill_core" in entry and not Path(entry["kill_core"]).exists():
+            Path(entry["kill_core"]).touch()
+            self._core.kill()
+            time.sleep(FOREVER_S)
 
     def _answer(self, request: Request, entry: dict[str, Any]) -> Answer:
         if "error" in entry:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from PIL import Image
@@ -75,6 +76,10 @@ class TransformersEngine:
                     yield Answer(batch[0].key, error=f"the engine refused it: {error}")
                     continue
                 yield from self._one_by_one(batch)
+
+    def processes(self) -> list[BaseProcess]:
+        """None: the model runs in this one."""
+        return []
 
     def close(self) -> None:
         """Drop the model; its memory goes with it."""

@@ -1,16 +1,20 @@
 """vLLM in this process: requests go in as there is room, answers come out as they finish."""
 
 import logging
+import multiprocessing
 import os
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from PIL import Image
 
 from annotate.engines.internvl import tile_args, tokens_per_tile
+from annotate.engines.memory import MORE_MEMORY
 from annotate.engines.records import TEMPLATE, Answer, EngineConfig, EngineFacts, Feed, Request, Task
+from annotate.models import Model
 from builders.errors import UserError
 from builders.torch_repair import child_environment, repair
 
@@ -80,10 +84,7 @@ class VllmEngine:
         try:
             self.llm = LLM(**arguments)
         except (ValueError, OSError) as error:
-            raise UserError(
-                f"vLLM cannot load {model.id} ({model.architecture}) as a model that sees: {_last_line(error)}",
-                SEEING,
-            ) from error
+            raise _unloadable(model, error) from error
         vllm_config = self.llm.llm_engine.vllm_config
         self._capacity = int(vllm_config.scheduler_config.max_num_seqs)
         self._window = max(1, int(WINDOW * self._capacity))
@@ -119,6 +120,10 @@ class VllmEngine:
             for output in engine.step():
                 if output.finished:
                     yield self._answer(asked.pop(output.request_id), output)
+
+    def processes(self) -> list[BaseProcess]:
+        """vLLM's engine core, which is a process of its own on a GPU. vLLM does not notice when it is killed."""
+        return [child for child in multiprocessing.active_children() if child.name.startswith("EngineCore")]
 
     def close(self) -> None:
         """Drop the engine; its memory goes with it."""
@@ -241,6 +246,20 @@ def _quieten_cpu_worker() -> None:
     worker.addFilter(lambda record: "torch.set_num_threads" not in record.getMessage())
 
 
+def _unloadable(model: Model, error: Exception) -> UserError:
+    """Why vLLM did not take the model, in words of what to do about it."""
+    reason = _last_line(error)
+    if "max_model_len" in reason:
+        return UserError(
+            f"vLLM cannot load {model.id} with this context: {reason}",
+            "--engine-arg max_model_len=N, no more than the checkpoint was made for, or leave it out",
+        )
+    if "memory" in reason.lower():
+        return UserError(f"vLLM cannot load {model.id}: {reason}", MORE_MEMORY)
+    return UserError(f"vLLM cannot load {model.id} ({model.architecture}) as a model that sees: {reason}", SEEING)
+
+
 def _last_line(error: Exception) -> str:
+    """The last line of a message, without pydantic's advice and its `[type=…]`."""
     lines = [line.strip() for line in str(error).splitlines() if not line.strip().startswith("For further information")]
-    return lines[-1] if any(lines) else type(error).__name__
+    return lines[-1].partition(" [type=")[0].removeprefix("Value error, ") if any(lines) else type(error).__name__

@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
 from annotate.asks import Ask, Asking, Inbox, Joiner
@@ -21,6 +22,11 @@ from builders.errors import UserError
 
 AHEAD = 64  # decoded images that wait for the engine: at 720 x 480 px 1 MB each
 EXIT_ENGINE_FAILED = 4
+WORD_S = 2.0  # for an engine whose own process ended to say why; a kill says nothing
+
+
+class EngineCoreEndedError(RuntimeError):
+    """A process that the engine had started is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ class EngineProcess:
         self._inbox = Inbox(order.asking, order.n_workers, self._unusable)
         self._open: Counter[str] = Counter()  # requests in the engine, by image
         self._busy = _Busy(1)
-        self.is_dropping = False
+        self.is_dropping = self._is_closing = False
         threading.Thread(target=self._read, name="asks", daemon=True).start()
 
     def run(self) -> None:
@@ -141,9 +147,11 @@ class EngineProcess:
         feed = _TellingFeed(self, self._inbox)  # decodes while the model loads
         facts = engine.start()
         self._busy = _Busy(facts.capacity)
+        threading.Thread(target=self._watch, args=(engine.processes(),), name="watch", daemon=True).start()
         self.send(Ready(facts))
         for answer in self._answers(engine, feed):
             self.send(Answered(answer, *self._busy.seconds()))
+        self._is_closing = True
         engine.close()
         self.send(Done())
 
@@ -185,6 +193,17 @@ class EngineProcess:
     def _unusable(self, answer: Answer) -> None:
         self.send(Answered(answer, *self._busy.seconds()))
 
+    def _watch(self, processes: list[BaseProcess]) -> None:
+        """Fail where a process of the engine's own ends before its time: who waits for its answers would wait on."""
+        if not processes:
+            return
+        wait([process.sentinel for process in processes])
+        time.sleep(WORD_S)
+        if not self._is_closing:
+            ended = {process.name: process.exitcode for process in processes if not process.is_alive()}
+            words = [f"{name} {_ended_by(code)}" for name, code in ended.items()]
+            self.fail(EngineCoreEndedError(", ".join(words) or processes[0].name))
+
     def _read(self) -> None:
         """Asks from the parent, until it has none left or is gone."""
         while True:
@@ -225,6 +244,12 @@ def main() -> None:
         process.fail(error)
     sys.stderr.flush()
     os._exit(0)  # everything is said; an engine's own threads need not be waited for
+
+
+def _ended_by(code: int | None) -> str:
+    if code is None:
+        return "ended"
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

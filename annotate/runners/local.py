@@ -10,6 +10,7 @@ from annotate.asks import Ask
 from annotate.engines import Answer, EngineFacts
 from annotate.runners.devices import environments
 from annotate.runners.engine_process import AHEAD, Order
+from annotate.runners.last_words import fix_of
 from annotate.runners.process import Process
 from annotate.runners.records import Report, Restart, Stop
 from annotate.runners.work import Work
@@ -160,7 +161,7 @@ class LocalRunner:
         has_worked = bool(self.report.restarts) or self._is_any_ready()
         if not has_worked or self._n_failed_starts >= FAILED_STARTS:
             what = "ends before it takes an image" if process.facts else "does not start"
-            raise UserError(f"the engine {what}: {reason}\n{process.last_words()}", f"read {self._logs}")
+            raise UserError(f"the engine {what}: {reason}\n{process.last_words()}", fix_of(reason, str(self._logs)))
 
     def _make_smaller(self, capacity: int) -> None:
         smaller = max(1, capacity // 2)

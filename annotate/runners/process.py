@@ -13,9 +13,11 @@ from pathlib import Path
 from annotate.asks import Ask
 from annotate.engines import Answer, EngineFacts
 from annotate.runners.engine_process import Answered, Asks, Done, Failed, Order, Ready, Taken
+from annotate.runners.last_words import cause_of
 
 CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")  # of cgroup v2; counts what the kernel's OOM killer ended here
 LAST_LINES = 8
+LAST_BYTES = 100_000  # of its log: tracebacks of several processes, one after the other
 MAIN = "from annotate.runners.engine_process import main; main()"  # not -m: its messages must not be `__main__`'s
 
 
@@ -134,14 +136,15 @@ class Process:
         An exception tells its type. A kill by the kernel for want of memory is in the cgroup's counter, and what an
         engine's own child process died of stands only in what it printed last.
         """
-        words = self.last_words()
+        printed = self._printed()
         is_oom = bool(self.failed and self.failed.is_out_of_memory)
-        is_oom |= code == -signal.SIGKILL and _n_oom_kills() > self._n_oom_kills
-        is_oom |= bool(self.failed) and "OutOfMemoryError" in words
+        was_killed = code == -signal.SIGKILL or bool(self.failed and signal.SIGKILL.name in self.failed.message)
+        is_oom |= was_killed and _n_oom_kills() > self._n_oom_kills
+        is_oom |= bool(self.failed) and "OutOfMemoryError" in printed
         if self._killed_for:
             reason = self._killed_for
         elif self.failed:
-            reason = f"{self.failed.kind}: {self.failed.message}".strip()
+            reason = cause_of(self.failed.kind, self.failed.message, printed)
         elif code < 0:
             reason = f"killed by {signal.Signals(-code).name}"
         else:
@@ -151,10 +154,12 @@ class Process:
 
     def last_words(self) -> str:
         """The end of what it printed since it was started."""
+        return "\n".join(self._printed().strip().splitlines()[-LAST_LINES:])
+
+    def _printed(self) -> str:
         with self._log.open("rb") as log:
-            log.seek(max(self._log_from, log.seek(0, os.SEEK_END) - 20_000))
-            lines = log.read().decode("utf-8", "replace").strip().splitlines()
-        return "\n".join(lines[-LAST_LINES:])
+            log.seek(max(self._log_from, log.seek(0, os.SEEK_END) - LAST_BYTES))
+            return log.read().decode("utf-8", "replace")
 
     def _send(self, message: Asks) -> None:
         with suppress(OSError):
