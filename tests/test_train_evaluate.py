@@ -1,6 +1,7 @@
 """What is computed after a fit: files that say what the model does, each number computed again from its weights."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from sklearn.metrics.pairwise import cosine_distances
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from builders.torch_repair import repair
-from train.attention_maps import PERCENTS, attention_of, patch_grid
+from train.attention_maps import PERCENTS, PatchGrid, attention_of, patch_grid
 from train.backbones import load_image_backbone, load_text_backbone
 from train.calibration import fit_temperature, nll, softmax
 from train.config import TrainConfig
@@ -18,7 +19,9 @@ from train.data import Examples, Split
 from train.evaluate import CLASS_NAMES, PIXELS, write_evaluation
 from train.inputs import CachedInputs, LiveInputs
 from train.loop import measure_scaling, predict_logits
-from train.model import FusionModel
+from train.model import FusionModel, no_features
+from train.pixel_deletion import PERCENTS as PIXEL_PERCENTS
+from train.pixel_deletion import pixel_deletion_test
 from train.pixels import PixelConfig
 from train.texts import tokenise
 from train.word_spans import word_spans
@@ -27,6 +30,7 @@ CLASSES = ("acne", "eczema", "wart")
 TEXTS = ["A spotted lesion, red.", "scaly", "", "Red spotted scaly lesion on spotted skin."]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 N = 40
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -224,6 +228,53 @@ def test_the_deletion_test_is_what_deleting_by_hand_gives(evaluate, model, parts
         expected = softmax(logits[None])[0, examples.labels[i]]
         assert row["without_top"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
         assert 0 <= row["without_random"] <= 1
+
+
+@pytest.mark.parametrize("which", [2, 3], ids=["live", "cached"])
+def test_patches_painted_over_are_seen_by_the_backbone_as_by_hand(evaluate, model, parts, which):
+    examples, split, live, cached = parts
+    made = model()
+    inputs = live if which == 2 else CachedInputs(cached.image, cached.text, cached.text_mask, CPU, live.pixels)
+    rows = [row for row in evaluate(made, inputs)[1]("deletion").to_pylist() if row["modality"] == "photograph"]
+    assert len(rows) == len(PIXEL_PERCENTS) * len(split.test)
+    for row in rows:
+        i = examples.image_ids.index(row["image_id"])
+        ((_, on_image), _), _ = weights_by_hand(made, parts, i)
+        pixels = live.pixels[i].copy()
+        mean = pixels.reshape(-1, 3).mean(axis=0).round()
+        for patch in np.argsort(-on_image[1:])[: round(row["percent"] / 100 * 16)]:
+            top, left = 4 * (patch // 4), 4 * (patch % 4)
+            pixels[top : top + 4, left : left + 4] = mean
+        for key, seen in (("before", live.pixels[i]), ("without_top", pixels)):
+            painted = LiveInputs(np.stack([seen] * N), live.texts, CPU, is_augmented=False)
+            logits = predict_logits(made, painted, np.asarray([i]), 1)
+            assert row[key] == pytest.approx(softmax(logits)[0, examples.labels[i]], rel=1e-3, abs=1e-6)
+        assert 0 <= row["without_random"] <= 1
+
+
+class OnePatch(torch.nn.Module):
+    """Says "acne" as surely as the patch in the second row and third column of sixteen is bright, and sees no other."""
+
+    def encode(self, pixels, token_ids, mask, n_rows):
+        patch = pixels[:, 4:8, 8:12].float().mean(dim=(1, 2, 3))
+        return replace(no_features(n_rows, CPU), image_pooled=patch[:, None])
+
+    def forward(self, features):
+        return torch.stack([features.image_pooled[:, 0] / 50, torch.zeros(1)], dim=1)
+
+
+def test_weights_that_point_at_the_evidence_fall_further_than_random_ones_and_wrong_ones_do_not():
+    pixels = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    pixels[:, 4:8, 8:12] = 250
+    right, wrong = np.zeros(16, dtype=np.float32), np.zeros(16, dtype=np.float32)
+    right[6], wrong[0] = 1, 1
+    found = {}
+    for name, weights in (("right", right), ("wrong", wrong)):
+        tests = pixel_deletion_test(OnePatch(), no_features(1, CPU), pixels, weights, 0, 0, PatchGrid(1, 4, 4))
+        found[name] = tests[0]
+    assert found["right"].before == found["wrong"].before > 0.99
+    assert found["right"].without_top < found["right"].without_random - 0.2
+    assert found["wrong"].without_top > 0.99
 
 
 def test_models_of_one_modality_have_no_files_about_two(evaluate, model, tmp_path):

@@ -160,8 +160,8 @@ def write_attention(folder, name, examples, rng):
                 "without_top": 0.8 - percent / 100 - 0.01 * rng.random(),
                 "without_random": 0.8 - percent / 400,
             }
-            for modality in ("image", "text")
-            for percent in (5, 10, 20, 40)
+            for modality, percents in (("image", (5, 10, 20, 40)), ("text", (5, 10, 20, 40)), ("photograph", (10, 40)))
+            for percent in percents
         ]
     table = pa.Table.from_pylist(rows).replace_schema_metadata({PIXELS: json.dumps(pixels)})
     write_table(folder / "attention" / f"{name}.parquet", table)
@@ -311,6 +311,8 @@ def test_the_deletion_test_is_averaged_over_images_with_its_interval(page, exper
     row = next(row for row in page.tables["Probability of the true class"][0] if row[0] == "40 % of the words")
     assert row[5].startswith(f"{np.mean(values):+.3f} [")
     assert row[6] == "more than random"
+    deleted = [row[0] for row in page.tables["Probability of the true class"][0][1:]]
+    assert deleted[-2:] == ["10 % of the patches in the photograph", "40 % of the patches in the photograph"]
 
 
 def test_an_interval_covers_a_mean_as_often_as_it_says_and_copies_widen_it():

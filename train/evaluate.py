@@ -24,6 +24,7 @@ from train.loop import predict_logits
 from train.missing import without_image, without_text
 from train.model import FusionModel
 from train.nearest import nearest_of
+from train.pixel_deletion import N_IMAGES, pixel_deletion_test
 from train.word_spans import WordSpans, word_spans
 
 N_EXPLAINED = 128  # test rows, evenly spread, whose attention is kept and tested by deletion
@@ -134,10 +135,11 @@ def _explain(
     config: TrainConfig,
     seed: int,
 ) -> tuple[pa.Table, pa.Table]:
-    """Attention of a sample of the test rows and of the hardest, and the deletion test over the sample."""
-    sampled = rows[np.unique(np.linspace(0, len(rows) - 1, min(N_EXPLAINED, len(rows))).round().astype(np.int64))]
+    """Attention of a sample of the test rows and of the hardest, and the deletion tests over the sample."""
+    sampled = _spread(rows, N_EXPLAINED)
     of_label = softmax(logits)[np.arange(len(rows)), examples.labels[rows]]
     is_wrong = logits.argmax(axis=1) != examples.labels[rows]
+    painted = _spread(sampled, N_IMAGES)
     hardest = [rows[i] for i in np.argsort(of_label, kind="stable")[:N_HARDEST] if is_wrong[i]]
     attention: list[dict[str, Any]] = []
     deletion: list[dict[str, Any]] = []
@@ -169,11 +171,19 @@ def _explain(
             label = int(examples.labels[row])
             with _one_thread():
                 tests = deletion_test(model, features, label, seed, grid, words)
+            if row in painted and grid is not None and inputs.pixels is not None:
+                pixels = inputs.pixels_of(np.asarray([row]))
+                tests += pixel_deletion_test(model, features, pixels, on_image[n_before:], label, seed, grid)
             about = {"image_id": examples.image_ids[row], "group": examples.groups[row]}
             deletion += [{**about, **asdict(test)} for test in tests]
-    pixels = model.image.pixels.model_dump_json() if isinstance(model.image, ImageBackbone) else "null"
-    schema = _ATTENTION.with_metadata({PIXELS: pixels})
+    geometry = model.image.pixels.model_dump_json() if isinstance(model.image, ImageBackbone) else "null"
+    schema = _ATTENTION.with_metadata({PIXELS: geometry})
     return pa.Table.from_pylist(attention, schema), pa.Table.from_pylist(deletion, _DELETION)
+
+
+def _spread(rows: Rows, n: int) -> Rows:
+    """At most `n` of the rows, evenly spread."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64))]
 
 
 @contextmanager

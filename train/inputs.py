@@ -79,7 +79,10 @@ class LiveInputs:
 
 
 class CachedInputs:
-    """Features computed once with frozen backbones, read from memory-mapped arrays: what training heads needs."""
+    """Features computed once with frozen backbones, read from memory-mapped arrays: what training heads needs.
+
+    `pixels` are those that the image features were made of, where there are any: training does not read them.
+    """
 
     def __init__(
         self,
@@ -87,11 +90,18 @@ class CachedInputs:
         text: TokensAndPooled | None,
         text_mask: npt.NDArray[np.bool_] | None,
         device: torch.device,
+        pixels: PackedPixels | None = None,
     ) -> None:
         self.image = image
         self.text = text
         self.text_mask = text_mask
         self.device = device
+        self.pixels = pixels
+
+    def pixels_of(self, rows: Rows) -> Tensor:
+        """(len(rows), height, width, 3) pixels on the device, as they were packed."""
+        assert self.pixels is not None
+        return torch.from_numpy(np.asarray(self.pixels[rows])).to(self.device)
 
     def n_values_per_row(self, model: FusionModel) -> int:
         """How many numbers `model` reads of one row."""

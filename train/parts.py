@@ -63,9 +63,8 @@ def load_parts(
     if text is not None and texts is not None:
         with progress_bar(console, "text features", n_rows) as advance:
             text_features = cache_text_features(text, texts, cache, advance)
-    return Parts(
-        image, text, CachedInputs(image_features, text_features, None if texts is None else texts.mask, device)
-    )
+    mask = None if texts is None else texts.mask
+    return Parts(image, text, CachedInputs(image_features, text_features, mask, device, pixels))
 
 
 def _pack(config: TrainConfig, examples: Examples, image: ImageBackbone, path: Path, console: Console) -> PackedPixels:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from train import pixel_deletion
 from train.attention_maps import N_DRAWS, PERCENTS
 from train.calibration import softmax
 from train.report.groups import Group
@@ -14,6 +15,8 @@ from train.report.photographs import Examples
 from train.report.runs import FinishedRun
 from train.report.svg import Line, line_chart
 
+# What stands in `modality` of deletion/*.parquet, in words.
+DELETED = {"image": "patches", "text": "words", "photograph": "patches in the photograph"}
 N_MAPS = 6
 N_RESAMPLES = 2000
 
@@ -46,6 +49,7 @@ def attention_of_group(group: Group, examples: Examples) -> dict[str, Any]:
         "seed": run.seed,
         "cards": [card_of(run, row, examples) for row in rows],
         "n_draws": N_DRAWS,
+        "n_pixel_draws": pixel_deletion.N_DRAWS,
         "tests": [test for model, runs in group.models.items() if (test := _deletion(group, model, runs)) is not None],
     }
 
@@ -97,7 +101,7 @@ def _deletion(group: Group, model: str, runs: list[FinishedRun]) -> dict[str, An
         return None
     rows: list[dict[str, Any]] = []
     plots: list[Any] = []
-    for modality, what in (("image", "patches"), ("text", "words")):
+    for modality, what in DELETED.items():
         top_line, random_line, top_band, random_band = [], [], [], []
         before = 0.0
         for place, percent in enumerate(PERCENTS):
