@@ -15,10 +15,14 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Processor seconds, user and system, and the greatest memory: proportional set size, shared pages counted once."""
+    """Processor seconds, user and system, and the greatest memory: proportional set size, shared pages counted once.
+
+    `peak_bytes` is of the whole tree, `root_peak_bytes` of its first process alone.
+    """
 
     cpu_s: float
     peak_bytes: int
+    root_peak_bytes: int
 
 
 class Watch:
@@ -30,7 +34,7 @@ class Watch:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._samples: list[tuple[float, float]] = []
-        self._memory: list[tuple[float, int]] = []
+        self._memory: list[tuple[float, int, int]] = []
         self._cpu_s: dict[int, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -46,7 +50,8 @@ class Watch:
     def between(self, began: float, ended: float) -> Usage:
         """What was used from `began` to `ended`, to the nearest sample."""
         cpu_s = self._at(ended) - self._at(began)
-        return Usage(cpu_s, max((n_bytes for at, n_bytes in self._memory if began <= at <= ended), default=0))
+        seen = [(of_all, of_root) for at, of_all, of_root in self._memory if began <= at <= ended]
+        return Usage(cpu_s, max((each for each, _ in seen), default=0), max((each for _, each in seen), default=0))
 
     def _at(self, when: float) -> float:
         return min(self._samples, key=lambda sample: abs(sample[0] - when))[1] if self._samples else 0.0
@@ -62,7 +67,8 @@ class Watch:
             now = time.monotonic()
             self._samples.append((now, sum(self._cpu_s.values())))
             if now - looked_at >= EVERY_MEMORY_S:
-                self._memory.append((now, sum(_pss_bytes(pid) for pid in tree)))
+                n_bytes = {pid: _pss_bytes(pid) for pid in tree}
+                self._memory.append((now, sum(n_bytes.values()), n_bytes.get(self._pid, 0)))
                 looked_at = now
 
 

@@ -57,7 +57,7 @@ def _options(engine_args: dict[str, Any]) -> list[str]:
 
 def _environment() -> dict[str, str]:
     ours = {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu_build() else {}), **child_environment(os.environ)}
-    del ours["VLLM_ENABLE_V1_MULTIPROCESSING"]  # a server cannot do without
+    ours.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # a server cannot do without
     return ours
 
 

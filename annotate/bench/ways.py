@@ -16,6 +16,7 @@ from typing import Any
 
 from annotate.config import AnnotateConfig
 from annotate.engines import EngineConfig, Feed, Request
+from annotate.engines.internvl import tile_args
 from annotate.models import Model, resolve_model
 from annotate.progress import Item, Progress
 from annotate.prompts import load_prompt
@@ -53,6 +54,8 @@ def ours(settings: Settings) -> Iterator[int]:
             limit=settings["limit"],
             engine="vllm",
             engine_args=_engine_args(settings),
+            max_dynamic_patch=settings["max_dynamic_patch"],
+            n_workers=settings["n_workers"],
             retries=0,
         )
         clock = _Clock(is_silent=True)
@@ -96,8 +99,11 @@ def api_server(settings: Settings, n_front_ends: int = 1) -> Iterator[int]:
     """A server on loopback, and a client that keeps `IN_FLIGHT` requests open."""
     from annotate.bench.server import running_server
 
-    paths, engine_args = _paths(settings), dict(settings["engine_args"])
-    with running_server(_model(settings).location, "served", settings["dtype"], n_front_ends, engine_args) as url:
+    paths, engine_args, model = _paths(settings), dict(settings["engine_args"]), _model(settings)
+    tiles = tile_args(model.architecture, settings["max_dynamic_patch"])
+    if tiles is not None:
+        engine_args["mm_processor_kwargs"] = tiles
+    with running_server(model.location, "served", settings["dtype"], n_front_ends, engine_args) as url:
         asyncio.run(_ask_server(url, settings, paths[:2]))  # warm
         yield len(paths)
         yield asyncio.run(_ask_server(url, settings, paths))
@@ -182,6 +188,7 @@ def _engine(settings: Settings) -> Any:
             prompt=load_prompt("doctor").text,
             max_tokens=settings["n_tokens"],
             dtype=settings["dtype"],
+            max_dynamic_patch=settings["max_dynamic_patch"],
             engine_args=_engine_args(settings),
         )
     )

@@ -56,12 +56,15 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def build_processor(
-    tokenizer: PreTrainedTokenizerFast, image_size_px: int = IMAGE_SIZE_PX, n_image_tokens: int = N_IMAGE_TOKENS
+    tokenizer: PreTrainedTokenizerFast,
+    image_size_px: int = IMAGE_SIZE_PX,
+    n_image_tokens: int = N_IMAGE_TOKENS,
+    max_tiles: int = 1,
 ) -> InternVLProcessor:
-    """InternVL's processor, one tile per image and no thumbnail."""
+    """InternVL's processor; by default one tile per image and no thumbnail."""
     size = {"height": image_size_px, "width": image_size_px}
     return InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=True, min_patches=1, max_patches=1),
+        image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=True, min_patches=1, max_patches=max_tiles),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=size),
         image_seq_length=n_image_tokens,

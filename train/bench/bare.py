@@ -10,6 +10,7 @@ from train.bench.shapes import CLASS_NAMES, Shape, random_backbones
 from train.config import TrainConfig
 from train.model import FusionModel
 from train.optimizer import make_optimizer
+from train.trained import compile_trained
 
 
 class BareLoop:
@@ -19,6 +20,8 @@ class BareLoop:
         self.device = device
         self.is_bf16 = config.is_bf16
         self.model = FusionModel(fusion, CLASS_NAMES, *random_backbones(shape)).to(device).train()
+        if config.is_compiled:
+            compile_trained(self.model)
         self.optimizer = make_optimizer(self.model, config)
         size, side_px = config.batch_size, shape.image_px
         self.pixels = torch.randint(0, 256, (size, side_px, side_px, 3), dtype=torch.uint8, device=device)

@@ -1,37 +1,29 @@
-"""`vl-dermnet bench train`: what the loop adds to a bare one, beside the `Trainer`, and what attention pooling costs.
+"""`vl-dermnet bench train`: what the loop adds to a bare one, beside the `Trainer`, and what pooling costs."""
 
-All that is compared takes turns in the same process, a few steps each, so that a busy machine is as busy for all.
-"""
-
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
 from builders.errors import choose
 from builders.files import write_atomic, write_json
-from train.bench.bare import BareLoop, wait_for
+from train.bench.bare import BareLoop
 from train.bench.report import as_markdown
 from train.bench.shapes import CLASS_NAMES, SHAPES, Shape, learnable_data, random_backbones
 from train.bench.trainer import TrainerLoop
+from train.bench.turns import FUSION, ratio, take_turns
 from train.config import TrainConfig
-from train.data import Split
-from train.history import Epoch
 from train.inputs import LiveInputs
 from train.loop import fit, predict_logits
 from train.metrics import accuracy
 from train.model import FusionModel
-from train.texts import TokenisedTexts
 
-FUSION = "attention_pooling"
 # Dense bf16 operations per second, from the vendor's data sheets; by a part of the device's name.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12}
+LIBRARIES = ("vl-dermnet", "torch", "transformers", "accelerate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +48,15 @@ def bench_train(bench: BenchConfig, command: str, machine: dict[str, Any], at: s
         dataset="random", out=bench.out, epochs=bench.n_rounds + 1, batch_size=bench.batch_size,
         is_bf16=device.type == "cuda",
     )  # fmt: skip
-    loops = _measure_loops(bench, shape, config, device)
+    loops = take_turns(shape, config, device, bench.n_steps)
     flops = BareLoop(FUSION, shape, config, device).flops()
     steps_per_s = bench.n_steps / median(loops["ours"])
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    peak = next((value for name, value in PEAK_FLOPS.items() if name in gpu), None)
+    gpu, peak = gpu_of(device)
     result: dict[str, Any] = {
         "command": command,
         "at": at,
         "machine": {**machine, "gpus": [gpu] if gpu else []},
-        "versions": {name: version(name) for name in ("vl-dermnet", "torch", "transformers", "accelerate")},
+        "versions": {name: version(name) for name in LIBRARIES},
         "settings": {
             "fusion": FUSION,
             "shape": {name: getattr(shape, name) for name in Shape.__slots__},
@@ -81,9 +72,9 @@ def bench_train(bench: BenchConfig, command: str, machine: dict[str, Any], at: s
         "flops_per_step": flops,
         "mfu": None if peak is None else flops * steps_per_s / peak,
         "ratios": {
-            "ours_to_bare": _ratio(loops["bare"], loops["ours"]),
-            "ours_to_trainer": _ratio(loops["trainer"], loops["ours"]),
-            "attention_pooling_to_both_alone": _ratio(
+            "ours_to_bare": ratio(loops["bare"], loops["ours"]),
+            "ours_to_trainer": ratio(loops["trainer"], loops["ours"]),
+            "attention_pooling_to_both_alone": ratio(
                 loops["bare"], [a + b for a, b in zip(loops["image_only"], loops["text_only"], strict=True)]
             ),
         },
@@ -94,49 +85,15 @@ def bench_train(bench: BenchConfig, command: str, machine: dict[str, Any], at: s
     return result
 
 
+def gpu_of(device: torch.device) -> tuple[str, float | None]:
+    """The GPU's name, empty on a CPU, and its peak in bf16 where the data sheet is known."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return gpu, next((value for name, value in PEAK_FLOPS.items() if name in gpu), None)
+
+
 def default_shape() -> str:
     """The shape that this machine is measured with."""
     return "base" if torch.cuda.is_available() else "small"
-
-
-def _ratio(numerator_s: list[float], denominator_s: list[float]) -> dict[str, float]:
-    """Round by round, because the contenders of a round met the same machine; the median, and the extremes."""
-    ratios = [one / other for one, other in zip(numerator_s, denominator_s, strict=True)]
-    return {"median": median(ratios), "least": min(ratios), "greatest": max(ratios)}
-
-
-def _measure_loops(
-    bench: BenchConfig, shape: Shape, config: TrainConfig, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of each round: our epochs of `n_steps`, and after each the others' turns. The first round warms up."""
-    n_train = bench.n_steps * bench.batch_size
-    pixels, texts, labels, _ = learnable_data(shape, n_train + 1)
-    full = TokenisedTexts(texts.token_ids, np.ones_like(texts.mask), 0)  # as long as those of the bare loop
-    split = Split(np.arange(n_train), np.arange(n_train, n_train + 1), np.arange(0))
-    inputs = LiveInputs(pixels, full, device, is_augmented=True)
-    theirs = FusionModel(FUSION, CLASS_NAMES, *random_backbones(shape)).to(device)
-    trainer = TrainerLoop(theirs, inputs, labels, split.train, config, 0)
-    bare = {name: BareLoop(name, shape, config, device) for name in (FUSION, "image_only", "text_only")}
-    turns: dict[str, Callable[[], float]] = {
-        "bare": lambda: bare[FUSION].run(bench.n_steps),
-        "trainer": lambda: trainer.run(bench.n_steps, n_warm_up=1),
-        "image_only": lambda: bare["image_only"].run(bench.n_steps),
-        "text_only": lambda: bare["text_only"].run(bench.n_steps),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ("ours", *turns)}
-    began_s = time.perf_counter()
-
-    def take_turns(_: Epoch) -> None:
-        nonlocal began_s
-        wait_for(device)
-        seconds["ours"].append(time.perf_counter() - began_s)
-        for name, turn in turns.items():
-            seconds[name].append(turn())
-        began_s = time.perf_counter()
-
-    ours = FusionModel(FUSION, CLASS_NAMES, *random_backbones(shape)).to(device)
-    fit(ours, inputs, labels, split, config, 0, take_turns)
-    return {name: values[1:] for name, values in seconds.items()}
 
 
 def _accuracies(seed: int, bench: BenchConfig, device: torch.device) -> dict[str, float]:
