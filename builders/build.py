@@ -6,13 +6,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from builders.check_runs import check_runs, described, merge_indexes, not_described, set_name
+from builders.columns import Row
 from builders.dataset_folder import (
     AUDIT,
     PROVENANCE,
@@ -28,10 +29,12 @@ from builders.join_images import describe_unmatched, match_images
 from builders.review import Mark, Reviews, check_set_names, marks_of, read_review
 from builders.run_folder import Run, read_run
 from builders.schema import SCHEMA_VERSION, Description, IndexRow, image_id_of
-from builders.shards import Row, write_shards
+from builders.shards import write_shards
 from builders.sources import open_source
 from builders.splits import Derived, SplitCounts, derive_splits
 from builders.swap import folder_being_built
+
+_DERIVED = [field.name for field in fields(Derived)]
 
 
 class BuildConfig(BaseModel):
@@ -246,7 +249,7 @@ def _row(
         "n_output_tokens": description.n_output_tokens,
         "n_tiles": description.n_tiles,
         "flags": list(description.flags),
-        **asdict(derived),
+        **{name: getattr(derived, name) for name in _DERIVED},  # `asdict` copies deeply, and costs as much as a hash
     }
 
 

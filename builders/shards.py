@@ -5,8 +5,10 @@ a stream, and carry the features of `datasets` in their Arrow metadata: `load_da
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -15,16 +17,16 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from builders.columns import Row, table_of
 from builders.errors import UserError
 from builders.features import Features, arrow_schema
 from builders.files import sync_folder, write_atomic
-
-Row = dict[str, Any]
 
 # The Hub's viewer reads at most 300 MB to show a page of rows, and a reader of one row decodes its whole group.
 MAX_ROWS_WITH_IMAGES = 100
 MAX_ROWS_WITHOUT = 5_000
 MAX_GROUP_BYTES = 64 * 1024**2
+FLUSH_BYTES = 32 * 1024**2
 # The chunk limits of `datasets` (config.DEFAULT_CDC_OPTIONS): pages end where the content says so, so that a changed
 # row changes few chunks of a deduplicating store.
 _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
@@ -81,29 +83,56 @@ def _write_shard(path: Path, rows: Iterator[Row], features: Features, digest: Di
     }
     with (
         path.open("wb") as file,
-        pq.ParquetWriter(pa.PythonFile(_Hashed(file, digest), mode="w"), schema, **options) as writer,
+        _flushed(file) as flush,
+        pq.ParquetWriter(pa.PythonFile(_Hashed(file, digest, flush), mode="w"), schema, **options) as writer,
         ThreadPoolExecutor(max_workers=1) as aside,
     ):
         written = aside.submit(lambda: None)
         for _, group in groupby(rows, key=_Cut(max_rows=max_rows, max_bytes=MAX_GROUP_BYTES)):
-            table = pa.Table.from_pylist(list(group), schema=schema)
+            table = table_of(list(group), schema)
             written.result()
             written = aside.submit(writer.write_table, table)
         written.result()
 
 
+@contextmanager
+def _flushed(file: BinaryIO) -> Generator[Callable[[], None]]:
+    """A function that has the system write to the disk what the file holds so far, while more of it is made.
+
+    So the last sync, which makes the file safe, does not wait for all of it. Errors are the last sync's to raise.
+    """
+    with ThreadPoolExecutor(max_workers=1) as disk:
+        under_way = [disk.submit(lambda: None)]
+
+        def flush() -> None:
+            if under_way[0].done():
+                file.flush()
+                under_way[0] = disk.submit(os.fsync, file.fileno())
+
+        yield flush
+
+
 class _Hashed:
-    """A file for Arrow to write, front to back, that updates a digest with all that it is given."""
+    """A file for Arrow to write, front to back, that updates a digest with all that it is given.
+
+    `flush_aside` is called each time that it has grown by FLUSH_BYTES.
+    """
 
     closed = False
 
-    def __init__(self, file: BinaryIO, digest: Digest) -> None:
+    def __init__(self, file: BinaryIO, digest: Digest, flush_aside: Callable[[], None]) -> None:
         self.file = file
         self.digest = digest
+        self.flush_aside = flush_aside
+        self.n_unflushed = 0
 
     def write(self, content: bytes) -> int:
         """Write all of it."""
         self.digest.update(content)
+        self.n_unflushed += len(content)
+        if self.n_unflushed >= FLUSH_BYTES:
+            self.n_unflushed = 0
+            self.flush_aside()
         return self.file.write(content)
 
     def flush(self) -> None:

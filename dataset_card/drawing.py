@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, features
+from PIL import Image, ImageColor, ImageDraw, ImageFont, PngImagePlugin, features
 
 from builders.decode import DAMAGE
 
@@ -24,7 +24,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito 2008: to
 _DARK_PERCENT = 69  # up to here black is read better on a field of a heat plot, above it white; both at 4.5 : 1
 _MARGIN_PX, _LABEL_PX, _BAR_PX, _GAP_PX = 48, 460, 28, 14
 _NUMBERS = "vl-dermnet"  # the text chunk with the plot as JSON
-_SOFTWARE = f"Pillow {PIL.__version__}, FreeType {features.version('freetype2')}, zlib {features.version('zlib')}"
+_SOFTWARE = (
+    f"plots 2, Pillow {PIL.__version__}, FreeType {features.version('freetype2')}, zlib {features.version('zlib')}"
+)
 
 
 def png_of(plot: Plot) -> bytes:
@@ -33,9 +35,18 @@ def png_of(plot: Plot) -> bytes:
     about.add_itxt(_NUMBERS, json.dumps(plot, ensure_ascii=False, sort_keys=True))
     about.add_text("Software", _SOFTWARE)
     file = io.BytesIO()
-    drawn = KINDS[plot["kind"]](plot).quantize(128, dither=Image.Dither.NONE)  # a third of the bytes, and looks alike
-    drawn.save(file, format="PNG", optimize=True, pnginfo=about)
+    _few_colours(KINDS[plot["kind"]](plot)).save(file, format="PNG", pnginfo=about)
     return file.getvalue()
+
+
+def _few_colours(drawn: Image.Image) -> Image.Image:
+    """A third of the bytes, and looks alike; the ground, which is in the corner, to the digit."""
+    few = drawn.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette, ground = few.getpalette() or [], few.getpixel((0, 0))
+    assert isinstance(ground, int)
+    palette[3 * ground : 3 * ground + 3] = ImageColor.getrgb(GROUND)
+    few.putpalette(palette)
+    return few
 
 
 def plot_in(file: Path) -> tuple[Plot, bool]:

@@ -53,8 +53,8 @@ class Terms:
 
 def terms_of(description: str) -> set[str]:
     """The words of content in a text, in lower case, each once."""
-    words = _WORD.findall(description.lower())
-    return {word for word in words if len(word) >= _SHORTEST and word not in _WITHOUT_CONTENT}
+    words = set(_WORD.findall(description.lower())) - _WITHOUT_CONTENT
+    return {word for word in words if len(word) >= _SHORTEST}
 
 
 def _greatest(pairs: Iterable[tuple[str, Number]], n_terms: int) -> list[tuple[str, Number]]:
