@@ -165,6 +165,29 @@ def bench_train(
     typer.echo(as_markdown(measure(config, typed_command(), machine(), utc_now())), nl=False)
 
 
+@bench.command("frozen")
+def bench_frozen(
+    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md; what they hold is kept.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Fits of each row.")] = 5,
+    rows: Annotated[
+        int | None, typer.Option(min=50, help="Of train; a fourth as many of test. Default: DermNet's.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: that of train --frozen.")] = None,
+) -> None:
+    """Measure how long train --frozen takes for the paper's rows on features of DermNet's number and size.
+
+    Example: vl-dermnet bench frozen --out results/train-frozen
+    """
+    from annotate.provenance import machine, utc_now
+    from train.bench.frozen import FrozenBench, as_markdown
+    from train.bench.frozen import bench_frozen as measure
+
+    size = {} if rows is None else {"n_train": rows, "n_test": rows // 4}
+    config = FrozenBench(out=out, n_seeds=seeds, epochs=epochs, **size)
+    result = measure(config, typed_command(), machine(), utc_now(), say=lambda message: typer.echo(message, err=True))
+    typer.echo(as_markdown(result), nl=False)
+
+
 @bench.command("build")
 def bench_build(
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],

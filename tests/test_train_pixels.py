@@ -134,6 +134,13 @@ def test_a_size_that_gives_differing_shapes_is_refused(tmp_path):
         read_pixel_config(tmp_path)
 
 
+def test_patches_of_differing_shapes_are_refused_with_the_checkpoint_to_take(tmp_path):
+    write_processor(tmp_path, {"patch_size": 16, "max_num_patches": 256, **IMAGENET})
+    with pytest.raises(UserError, match="takes patches of differing shapes") as raised:
+        read_pixel_config(tmp_path)
+    assert "fix: choose the same model at a fixed size" in str(raised.value)
+
+
 CONFIG = PixelConfig(
     resize="exact",
     resize_px=(8, 12),

@@ -57,6 +57,12 @@ def read_pixel_config(folder: Path) -> PixelConfig:
 
 def _parse(values: dict[str, Any], path: Path) -> PixelConfig:
     mean, std = values.get("image_mean"), values.get("image_std")
+    if "max_num_patches" in values:  # SigLIP 2 NaFlex: patches of each photograph's own shape, no array of pixels
+        raise UserError(
+            f"{path}: this checkpoint takes patches of differing shapes (max_num_patches), and pixels are packed at one"
+            " size",
+            "choose the same model at a fixed size: google/siglip2-base-patch16-224 for …-naflex",
+        )
     if not values.get("do_normalize", True):
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if mean is None or std is None or values.get("size") is None:

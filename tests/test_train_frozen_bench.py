@@ -1,0 +1,31 @@
+"""bench frozen: every row of the paper fitted on cached features; what was measured is kept."""
+
+import pytest
+
+from builders.errors import UserError
+from builders.files import read_json
+from train.bench.frozen import FrozenBench, as_markdown, bench_frozen
+from train.config import PAPER_MODELS
+
+MACHINE = {"system": "Linux", "n_cores": 2, "memory_gib": 8.0, "gpus": []}
+SIZE = {"n_train": 60, "n_test": 20, "n_classes": 2, "n_image_tokens": 5, "n_text_tokens": 4, "dim": 8, "epochs": 2}
+
+
+def test_every_row_is_fitted_and_what_was_measured_is_kept(tmp_path):
+    told = []
+    bench = FrozenBench(out=tmp_path / "frozen", n_seeds=1, **SIZE)
+    first = bench_frozen(bench, "vl-dermnet bench frozen", MACHINE, "now", say=told.append)
+    assert list(first["fits"]) == [f"{name}-0" for name in PAPER_MODELS]
+    assert all(0 <= each["accuracy"] <= 1 and each["seconds"] > 0 for each in first["fits"].values())
+    told.clear()
+    second = bench_frozen(
+        FrozenBench(out=tmp_path / "frozen", n_seeds=2, **SIZE), "again", MACHINE, "later", say=told.append
+    )
+    assert told[1:] == [f"{name}, seed 1" for name in PAPER_MODELS]
+    assert second["fits"].items() > first["fits"].items()
+    assert read_json(tmp_path / "frozen.json") == second
+    page = (tmp_path / "frozen.md").read_text()
+    assert page == as_markdown(second)
+    assert "12 fits in" in page
+    with pytest.raises(UserError, match="holds figures of other settings"):
+        bench_frozen(FrozenBench(out=tmp_path / "frozen"), "", MACHINE, "", say=told.append)
