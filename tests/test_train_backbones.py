@@ -7,7 +7,14 @@ import torch
 
 from builders.errors import UserError
 from builders.torch_repair import repair
-from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_model, load_text_backbone
+from train.backbones import (
+    ImageBackbone,
+    TextBackbone,
+    _n_positions,
+    load_image_backbone,
+    load_model,
+    load_text_backbone,
+)
 from train.texts import tokenise
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -156,6 +163,19 @@ def test_long_texts_are_cut_and_counted(checkpoint):
     assert texts.n_cut == 1
     assert texts.mask.sum(axis=1).tolist() == [5, 3, 0]  # [CLS] and [SEP] stay, also where the text was cut
     assert texts.token_ids[0, -1] == tokenizer.sep_token_id
+
+
+@pytest.mark.parametrize(("kind", "n_special"), [("BertModel", 0), ("RobertaModel", 2)])
+def test_a_text_longer_than_the_encoders_positions_is_cut_whatever_the_tokenizer_says(kind, n_special):
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = getattr(transformers, kind.replace("Model", "Config"))
+    model = getattr(transformers, kind)(config(**sizes, vocab_size=40, max_position_embeddings=20)).eval()
+    longest = _n_positions(model)
+    assert longest == 20 - n_special
+    ids = torch.full((1, longest), 5)
+    assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.shape[1] == longest
 
 
 def test_no_text_at_all_still_has_a_token_column(checkpoint):

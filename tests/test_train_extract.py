@@ -10,7 +10,7 @@ from builders.audit.features import read_columns
 from builders.audit.job import run_audit
 from builders.decode import decode_rgb
 from builders.errors import UserError
-from builders.files import sha256_of
+from builders.files import sha256_of, write_json
 from train.backbones import load_image_backbone
 from train.extract import Extraction, write_features
 from train.pixels import resize_and_crop
@@ -36,6 +36,29 @@ def test_features_are_what_the_backbone_says_of_each_photograph(photographs, bac
         patches = said.tokens[0, 1:].mean(dim=0).numpy()
         np.testing.assert_allclose(columns["patch_mean"][place], patches, rtol=1e-4, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir() if "features" in path.name) == [out.name]
+
+
+def test_registers_are_no_patches(photographs, tmp_path):
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.Dinov2WithRegistersConfig(**sizes, image_size=16, patch_size=4, num_register_tokens=3)
+    torch.manual_seed(0)
+    transformers.Dinov2WithRegistersModel(config).save_pretrained(tmp_path / "dino")
+    processor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    write_json(tmp_path / "dino" / "preprocessor_config.json", processor)
+    backbone = load_image_backbone(str(tmp_path / "dino")).eval()
+    for size_px, n_patches in ((None, 16), ((8, 16), 8)):
+        asked = Extraction(str(tmp_path / "dino"), has_patch_mean=True, size_px=size_px)
+        write_features(str(photographs), tmp_path / "features.npz", asked)
+        columns = read_columns(tmp_path / "features.npz")
+        pixels = backbone.pixels.model_copy(update={"resize_px": size_px, "crop_px": size_px} if size_px else {})
+        image, _ = decode_rgb((photographs / str(columns["path"][0])).read_bytes())
+        with torch.inference_mode():
+            tokens = backbone(torch.from_numpy(resize_and_crop(image, pixels).copy())[None]).tokens[0]
+        assert len(tokens) == 1 + 3 + n_patches
+        expected = tokens[-n_patches:].mean(dim=0).numpy()
+        np.testing.assert_allclose(columns["patch_mean"][0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("changed", [False, True])

@@ -57,6 +57,23 @@ def test_the_card_tells_the_facts_of_the_run(model):
     assert "a machine wrote and no clinician reviewed" in text
 
 
+def test_the_card_tells_the_test_scores_of_its_kind_with_intervals_and_protocols(model):
+    table = read_json(model.parents[1] / "results.json")["table"]
+    ours = next(row for row in table["rows"] if row["model"] == "concat")["ours"]["official"]
+    text = (model / "README.md").read_text(encoding="utf-8")
+    low, high = (ours["accuracy_bootstrap"][end] for end in ("low", "high"))
+    assert f"| official | 1 | {ours['n_test']} | {ours['accuracy_mean']:.1f} | {low:.1f} to {high:.1f} |" in text
+    values = read_json(model / "config.json")
+    score = {**ours, "accuracy_mean": 71.25, "accuracy_sd": 0.51}
+    delta = {"accuracy": {"mean": -1.5, "low": -2.25, "high": 0.75}}
+    row = {"model": "concat", "ours": {"clean": score}, "against_image_only": {"clean": delta}}
+    told = model_card(values, {"rows": [row, {"model": "gating"}]})
+    assert "| 71.2 ± 0.5 |" in told
+    assert "| −1.5, −2.2 to +0.8 |" in told
+    assert "They are in the experiment's `results.json`" in model_card(values)
+    assert "a machine wrote" not in model_card({**values, "text": None})
+
+
 def test_foreign_text_in_a_card_does_nothing():
     part = {"source": NASTY, "revision": NASTY, "architecture": NASTY}
     training = {

@@ -52,9 +52,12 @@ class PatchGrid:
     columns: int
 
 
-def patch_grid(backbone: ImageBackbone, n_tokens: int) -> PatchGrid | None:
-    """Where tokens lie, from the backbone's patch size or, of a convolution, from their number; None if unknown."""
-    height_px, width_px = backbone.pixels.crop_px
+def patch_grid(backbone: ImageBackbone, n_tokens: int, size_px: tuple[int, int] | None = None) -> PatchGrid | None:
+    """Where tokens lie, from the backbone's patch size or, of a convolution, from their number; None if unknown.
+
+    `size_px`, (height, width), is that of the pixels where it is not the checkpoint's own.
+    """
+    height_px, width_px = size_px or backbone.pixels.crop_px
     patch: Any = getattr(getattr(backbone.model, "config", None), "patch_size", None)
     patch_height, patch_width = patch if isinstance(patch, list | tuple) else (patch, patch)
     if isinstance(patch_height, int) and isinstance(patch_width, int) and patch_height and patch_width:

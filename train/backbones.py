@@ -1,6 +1,7 @@
 """Any AutoModel vision or text encoder as a module from pixels or token ids to tokens and one pooled vector."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -156,6 +157,7 @@ def load_text_backbone(source: str, revision: str | None = None) -> TextBackbone
     folder, whole = _load("text", source, revision)
     model = _part_of(whole, _TEXT_PARTS) or whole
     tokenizer = load_tokenizer(folder)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, _n_positions(model))
     example: list[int] = tokenizer("word")["input_ids"]
     starts_with_class = tokenizer.cls_token_id is not None and example[0] == tokenizer.cls_token_id
     config = BackboneConfig(
@@ -248,6 +250,15 @@ def _fetch(kind: str, source: str, revision: str | None) -> Path:
 
 def _part_of(model: Any, names: tuple[str, ...]) -> Any:
     return next((getattr(model, name) for name in names if isinstance(getattr(model, name, None), nn.Module)), None)
+
+
+def _n_positions(model: Any) -> int:
+    """How many tokens the encoder has positions for, whatever its tokenizer says; very many where it learns none."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "position_embedding")):
+            n_before = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from behind it
+            return module.num_embeddings - n_before
+    return sys.maxsize
 
 
 def _width_of(model: Any, kind: str, source: str) -> int:

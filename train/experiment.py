@@ -28,6 +28,7 @@ from train.inputs import CachedInputs, Inputs
 from train.loop import Fitted, fit, predict_logits
 from train.matrix import Run, emap_runs, model_folder_of, predictions_of, record_of, records, runs_of
 from train.model import FusionModel, load_fusion_model, save_model
+from train.model_card import refresh_cards
 from train.parts import Parts, load_parts
 from train.processes import Processes, joined_processes
 from train.progress import progress_bar, say
@@ -91,15 +92,17 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
             _project(config, examples, splits[protocol], unasked, device, console)
             trained += [each.name for each in unasked]
             skipped += [each.name for each in asked if each not in unasked]
+        table = experiment_table(config.out).as_json()
         write_json(
             config.out / "results.json",
             {
                 "fingerprint": examples.fingerprint,
                 "commit": examples.commit,
-                "table": experiment_table(config.out).as_json(),
+                "table": table,
                 "runs": records(config),
             },
         )
+        refresh_cards(config.out, table)
         write_report(config.out, say=lambda message: say(console, message))
     return Experiment(config.out, tuple(trained), tuple(skipped), processes.is_first)
 
@@ -150,11 +153,13 @@ def _train_one(
                 chooses=chooses,
             )
 
-    controlled = build()
+    with processes.first_alone():  # a control may fill the cache
+        controlled = build()
     model, inputs = controlled.model, controlled.inputs
     fitted = fit_on(model, split)
     advance(config.n_epochs - len(fitted.history))  # where patience ended
-    refitted = build().model if config.is_refit else None
+    with processes.first_alone():
+        refitted = build().model if config.is_refit else None
     if refitted is not None:
         both = np.sort(np.concatenate([split.train, split.validation]))
         fit_on(refitted, Split(both, split.validation, split.test), chooses=False)

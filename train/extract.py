@@ -21,6 +21,7 @@ from builders.errors import UserError
 from builders.files import write_atomic
 from builders.index import no_image_error
 from builders.sources import Source, open_source, pinned
+from train.attention_maps import patch_grid
 from train.backbones import ImageBackbone, load_image_backbone, weights_key
 from train.pixels import PixelConfig, resize_and_crop
 from train.progress import progress_bar, say
@@ -171,7 +172,8 @@ def _encode(backbone: ImageBackbone, packed: npt.NDArray[np.uint8], config: Extr
             before = said.hidden_states[:-1]
             if config.n_layers > len(before):
                 raise UserError(f"the backbone '{config.backbone}' has {len(before)} layers", "--layers, fewer")
-            norm = getattr(model, "layernorm", None) or getattr(model, "post_layernorm", None)
+            norms = (getattr(model, name, None) for name in ("layernorm", "post_layernorm", "norm"))
+            norm = next((each for each in norms if each is not None), None)
             states += [state if norm is None else norm(state) for state in before[: -config.n_layers : -1]]
     found: dict[str, Tensor] = {}
     for number, state in enumerate(states, start=1):
@@ -180,9 +182,14 @@ def _encode(backbone: ImageBackbone, packed: npt.NDArray[np.uint8], config: Extr
         pooled = tokens[:, 0] if backbone.config.pooling == "first" else tokens.mean(dim=1)
         found["pooled" if number == 1 else f"pooled_{number}"] = pooled.float().cpu()
         if number == 1 and config.has_patch_mean:
-            patches = tokens[:, 1:] if backbone.config.pooling == "first" else tokens
-            found["patch_mean"] = patches.mean(dim=1).float().cpu()
+            found["patch_mean"] = tokens[:, _n_before(backbone, tokens, config) :].mean(dim=1).float().cpu()
     return found
+
+
+def _n_before(backbone: ImageBackbone, tokens: Tensor, config: Extraction) -> int:
+    """How many tokens come before the patches: class token, registers, distillation token."""
+    grid = patch_grid(backbone, tokens.shape[1], config.size_px or backbone.pixels.crop_px)
+    return int(backbone.config.pooling == "first") if grid is None else grid.n_before
 
 
 def _merge(parts: list[Path]) -> Arrays:

@@ -1,7 +1,9 @@
-"""The README.md of a model folder: what the model is, what it saw, how it scored on validation, what it is not for."""
+"""The README.md of a model folder: what the model is, what it saw, how its kind scored, what it is not for."""
 
+from pathlib import Path
 from typing import Any
 
+from builders.files import read_json, write_atomic
 from builders.markdown import plain
 
 _DERMNET = (
@@ -9,11 +11,22 @@ _DERMNET = (
     " test part, so scores of the protocol `official` are optimistic there; the protocol `clean` leaves copies out."
 )
 
+_MACHINE_WRITTEN = ["> Its text side was trained on descriptions that a machine wrote and no clinician reviewed."]
 
-def model_card(config: dict[str, Any]) -> str:
-    """The card of a model whose `config.json` holds `config`; the scores are validation's, which chose the epoch.
 
-    Test scores, their intervals and the comparison with other models are the experiment's, in its `report.html`.
+def refresh_cards(experiment: Path, table: dict[str, Any]) -> None:
+    """Write the card of every model in an experiment's folder again, with what `table`, of `results.json`, says."""
+    for file in sorted((experiment / "models").glob("*/config.json")):
+        text, card = model_card(read_json(file), table), file.with_name("README.md")
+        if not card.is_file() or card.read_text(encoding="utf-8") != text:
+            write_atomic(card, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+
+
+def model_card(config: dict[str, Any], table: dict[str, Any] | None = None) -> str:
+    """The card of a model whose `config.json` holds `config`: validation's scores, which chose the epoch, are its own.
+
+    Test scores are those of its kind in `table`, over all seeds and protocols of the experiment; without a table they
+    are left out, with the place where they will be.
     """
     training = config["training"]
     best, settings = training.get("best", {}), training.get("config", {})
@@ -46,7 +59,7 @@ def model_card(config: dict[str, Any]) -> str:
         f"# {plain(config['fusion'])}, trained by vl-dermnet",
         "",
         "> **For research. Not a medical device, not for diagnosis, triage, treatment or any clinical use.**",
-        "> Its text side was trained on descriptions that a machine wrote and no clinician reviewed.",
+        *(_MACHINE_WRITTEN if config["text"] else []),
         "",
         "| fact | value |",
         "| --- | --- |",
@@ -54,6 +67,10 @@ def model_card(config: dict[str, Any]) -> str:
         "",
         "Probabilities are softmax of the logits over the temperature, which was fitted on validation alone.",
         _DERMNET,
+        "",
+        "## Test scores",
+        "",
+        *_test_scores(config["fusion"], table),
         "",
         "## Use",
         "",
@@ -84,6 +101,44 @@ def model_card(config: dict[str, Any]) -> str:
         *(f"- {plain(name)}" for name in config["class_names"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _test_scores(fusion: str, table: dict[str, Any] | None) -> list[str]:
+    """A line per protocol: mean and standard deviation over seeds, intervals, and the difference to the image alone."""
+    rows = [row for row in (table or {}).get("rows", []) if row["model"] == fusion]
+    if not rows:
+        return ["They are in the experiment's `results.json` and `report.html`."]
+    (row,) = rows
+    lines = [
+        "Of this kind of model, over the seeds of its experiment, each tested once; accuracy in %, 95 % intervals by",
+        "bootstrap over seeds and groups of test photographs. Two protocols have two test sets: do not compare across.",
+        "",
+        "| protocol | seeds | test photographs | accuracy | 95 % | macro-F1 | 95 % | accuracy − image only, 95 % |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for protocol, ours in row["ours"].items():
+        accuracy = _mean(ours["accuracy_mean"], ours["accuracy_sd"], 1)
+        macro_f1 = _mean(ours["macro_f1_mean"], ours["macro_f1_sd"], 3)
+        delta = row["against_image_only"].get(protocol, {}).get("accuracy")
+        difference = "–" if delta is None else f"{_signed(delta['mean'])}, {_interval(delta, '+.1f')}"
+        lines.append(
+            f"| {plain(protocol)} | {ours['n_seeds']} | {ours['n_test']:,} | {accuracy}"
+            f" | {_interval(ours['accuracy_bootstrap'], '.1f')} | {macro_f1}"
+            f" | {_interval(ours['macro_f1_bootstrap'], '.3f')} | {difference} |"
+        )
+    return lines
+
+
+def _mean(mean: float, sd: float | None, digits: int) -> str:
+    return f"{mean:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _interval(interval: dict[str, float], form: str) -> str:
+    return f"{format(interval['low'], form)} to {format(interval['high'], form)}".replace("-", "−")
 
 
 def _trained_on(training: dict[str, Any], is_refit: bool) -> str:

@@ -51,9 +51,10 @@ def load_parts(
         pixels = _pack(config, examples, image, cache / f"pixels-{pixels_key}.npy", console)
     if any(FUSIONS[name].uses_text for name in models):
         text = load_text_backbone(config.text_backbone, config.text_revision).to(device).eval()
-        texts = tokenise(text.tokenizer, examples.texts, config.max_text_tokens)
+        most = min(config.max_text_tokens, text.tokenizer.model_max_length)
+        texts = tokenise(text.tokenizer, examples.texts, most)
         if texts.n_cut:
-            say(console, f"{texts.n_cut} descriptions are longer than {config.max_text_tokens} tokens and were cut")
+            say(console, f"{texts.n_cut} descriptions are longer than {most} tokens and were cut")
     if not config.is_frozen:
         return Parts(image, text, LiveInputs(pixels, texts, device, config.is_augmented))
     image_features = text_features = None

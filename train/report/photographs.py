@@ -31,16 +31,17 @@ class Examples:
     reasons: list[str] = field(default_factory=list[str])
 
 
-def read_examples(config: dict[str, Any], images: str | None, wanted: set[str]) -> Examples:
+def read_examples(config: dict[str, Any], images: str | None, wanted: set[str], commit: str | None = None) -> Examples:
     """The rows `wanted` of the dataset that an experiment's `config.json` names; nothing here raises for absent data.
 
+    `commit` is the one that was trained on, of a Hub repository: its branch may have moved since.
     `images` is the photographs' source where the dataset does not hold them; by default the one that was trained on.
     Only row groups with wanted rows are read.
     """
     found = Examples()
     dataset = str(config.get("dataset", ""))
     try:
-        folder = locate(dataset, set_name=config.get("set_name"), revision=config.get("revision"))
+        folder = locate(dataset, set_name=config.get("set_name"), revision=commit or config.get("revision"))
         chosen = choose_set(read_sets(folder), config.get("set_name"))
     except UserError:
         found.reasons.append(

@@ -102,7 +102,8 @@ def _examples(config: dict[str, Any], images: str | None, groups: list[Group]) -
         if run is not None:
             labels = dict(zip(run.test.image_ids, run.test.labels.tolist(), strict=True))
             expected |= {row["image_id"]: run.class_names[labels[row["image_id"]]] for row in rows}
-    examples = read_examples(config, images, set(expected))
+    commits = [run.record.get("commit") for group in groups for runs in group.models.values() for run in runs]
+    examples = read_examples(config, images, set(expected), next((each for each in commits if each), None))
     changed = [key for key, example in examples.by_id.items() if example.label != expected[key]]
     for key in changed:
         del examples.by_id[key]

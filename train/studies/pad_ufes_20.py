@@ -20,8 +20,8 @@ from train.studies.sentences import write_list, write_text_features
 MODELS = ("image_only", "text_only", "concat", "dual_film", "late_logits")
 SAID = [
     "Frozen encoders; 247 photographs to train on, 60 to test. The text was templated from metadata: no clinician",
-    "wrote it, and no model. Settings are those of the study of HAM10000, chosen there. With 60 test photographs a",
-    "point of accuracy is less than one photograph: read the intervals, which are wide.",
+    "wrote it, and no model. Settings are those of the study of HAM10000, chosen there, but for batches of 32. With",
+    "60 test photographs a point of accuracy is less than one photograph: read the intervals, which are wide.",
 ]
 
 
