@@ -75,6 +75,7 @@ def render_card(facts: Facts) -> str:
         n_copies=counted.n_copies,
         n_balanced=counted.n_balanced,
         seed=primary.build["seed"],
+        limit=primary.build.get("limit"),
         validation_percent=f"{100 * primary.build['validation_fraction']:g}",
         build_command=markdown.block(build_command(facts), "bash"),
         source=markdown.plain(statements.source(facts)),

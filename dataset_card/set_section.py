@@ -82,6 +82,10 @@ def build_command(facts: Facts) -> str:
         words += ["--primary", facts.primary.name]
     if facts.with_images:
         words.append("--with-images")
+    if facts.primary.build.get("limit") is not None:
+        words += ["--limit", str(facts.primary.build["limit"])]
+    if any(each.build.get("n_reviewed") for each in facts.sets):
+        words += ["--review", "MARKS.csv"]
     if facts.audit is not None:
         words += ["--audit", "AUDIT"]
     return shlex.join(words)

@@ -85,7 +85,7 @@ def test_marks_of_other_texts_images_and_sets_are_refused(photographs, make_run,
 def test_a_limit_takes_the_same_photographs_whenever_it_is_asked(photographs, make_run, out, tmp_path):
     runs = make_run("one"), make_run("two")
     whole, some = tmp_path / "whole", BuildConfig(images=photographs, runs=runs, out=out, limit=9)
-    build(BuildConfig(images=photographs, runs=runs, out=whole))
+    build(BuildConfig(images=photographs, runs=runs, out=whole), finish=write_card)
     summary = build(some, finish=write_card)
     assert {name: each.n_rows for name, each in summary.sets.items()} == {"one": 9, "two": 9}
     assert list(rows_of(out, "two")) != []
@@ -93,3 +93,9 @@ def test_a_limit_takes_the_same_photographs_whenever_it_is_asked(photographs, ma
     assert read_json(out / "provenance" / "one.json")["build"]["limit"] == 9
     assert summary.n_extra_images == 0
     assert not check_dataset(out).faults
+    card, card_of_all = ((folder / "README.md").read_text(encoding="utf-8") for folder in (out, whole))
+    assert "Taken were at most 9 of the source's usable photographs" in card
+    assert "--limit 9" in card
+    assert "usable photographs that were taken" in card
+    assert "No photograph was left out" not in card
+    assert "Taken were at most" not in card_of_all

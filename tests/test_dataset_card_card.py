@@ -19,7 +19,7 @@ from builders.dataset_folder import read_checksums
 from builders.errors import UserError
 from builders.files import read_json, sha256_of, write_json
 from dataset_card.card import render_card, write_card
-from dataset_card.choices import CardChoices, CardLicense, mark_of, read_choices, read_mark
+from dataset_card.choices import CARD_VERSION, CardChoices, CardLicense, mark_of, read_choices, read_mark
 from dataset_card.columns import COLUMNS, FLAGS
 from dataset_card.facts import gather
 from dataset_card.metadata import size_category
@@ -314,7 +314,7 @@ def test_the_mark_of_a_card_is_one_comment_whatever_it_holds():
     mark = mark_of(choices)
     assert mark.count("-->") == mark.count("<") == 1
     assert len(mark.splitlines()) == 1
-    assert read_mark(f"card\n{mark}") == (2, choices)
+    assert read_mark(f"card\n{mark}") == (CARD_VERSION, choices)
     assert read_mark("a card\n") is None
     assert read_mark(mark.replace("contact", "else")) is None
 

@@ -83,5 +83,5 @@ def _print_published(published: "Published") -> None:
         typer.echo(f"removed: {published.n_files_removed} files of the version before")
     if published.n_files_kept:
         typer.echo(f"kept: {published.n_files_kept} files that publish did not write")
-    typer.echo("checked: every file was read back")
+    typer.echo("checked: every file is there; small ones were read back, of large ones the Hub states the same sha256")
     typer.echo(f"load it: {published.load}")
