@@ -99,17 +99,20 @@ def _write_shard(path: Path, rows: Iterator[Row], features: Features, digest: Di
 def _flushed(file: BinaryIO) -> Generator[Callable[[], None]]:
     """A function that has the system write to the disk what the file holds so far, while more of it is made.
 
-    So the last sync, which makes the file safe, does not wait for all of it. Errors are the last sync's to raise.
+    So the last sync, which makes the file safe, does not wait for all of it. An error of the disk is raised by the next
+    call or at the end: the system tells it once, and a later sync may know nothing of it.
     """
     with ThreadPoolExecutor(max_workers=1) as disk:
         under_way = [disk.submit(lambda: None)]
 
         def flush() -> None:
             if under_way[0].done():
+                under_way[0].result()
                 file.flush()
                 under_way[0] = disk.submit(os.fsync, file.fileno())
 
         yield flush
+        under_way[0].result()
 
 
 class _Hashed:

@@ -6,7 +6,7 @@ import pytest
 from builders.errors import UserError
 from builders.features import arrow_schema, dataset_features, features_of
 from builders.files import sha256_of
-from builders.shards import check_same_schema, write_shards
+from builders.shards import _flushed, check_same_schema, write_shards
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 LABELS = ["papule", "plaque"]
@@ -148,3 +148,16 @@ def test_a_truncated_shard_is_named(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(UserError, match=f"cannot read the shard {shard}: "):
         check_same_schema([shard])
+
+
+def test_a_disk_that_fails_while_more_is_gathered_is_told(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("builders.shards.os.fsync", fail)
+    with (
+        (tmp_path / "file").open("wb") as file,
+        pytest.raises(OSError, match="Input/output error"),
+        _flushed(file) as flush,
+    ):
+        flush()

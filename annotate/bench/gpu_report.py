@@ -53,10 +53,7 @@ def _matrix(title: str, rows: list[dict[str, Any]], ways: dict[str, str]) -> lis
     if not measured:
         return []
     lines = ["", f"## {title}", ""]
-    lines += [
-        "| way | images/s | ÷ ready | tokens/s | GPU busy | CPU busy | start, s | driver, MB | all, MB | GPU, MB |"
-    ]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines += [f"| {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * (len(COLUMNS) - 1)}"]
     base = measured.get("ready")
     for way, row in measured.items():
         ratio = f"{row['images_per_s'] / base['images_per_s']:.3f}" if base else ""
