@@ -8,8 +8,13 @@ from builders.errors import UserError
 from builders.files import read_json
 from train.bench.bare import BareLoop
 from train.bench.job import BenchConfig, bench_train
-from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data
+from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data, random_backbones
+from train.bench.trainer import TrainerLoop
 from train.config import TrainConfig
+from train.data import Split
+from train.inputs import LiveInputs
+from train.loop import fit
+from train.model import FusionModel
 
 MACHINE = {"system": "Linux", "n_cores": 2, "memory_gib": 8.0, "gpus": []}
 
@@ -42,6 +47,36 @@ def test_every_loop_takes_its_turns_and_the_ratios_follow_from_the_rounds(tmp_pa
     page = (tmp_path / "train.md").read_text()
     assert f"| ours ÷ bare, steps/s | {result['ratios']['ours_to_bare']['median']:.3f} |" in page
     assert "| seed | ours | Trainer |" in page
+    assert "both with their last weights" in page
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_trainer_gets_the_crops_that_our_loop_gets_in_each_epoch(tmp_path):
+    shape = SHAPES["tiny"]
+    pixels, texts, labels, split = learnable_data(shape, 30)
+    train = split.train[:10]  # batches of 4, 4 and 2
+    cpu = torch.device("cpu")
+    settings = TrainConfig(dataset="x", out=tmp_path, epochs=3, batch_size=4)
+    seen = {"ours": set(), "trainer": set()}
+
+    class Watched(FusionModel):
+        """A model that notes the pixels of every training batch."""
+
+        whose = "ours"
+
+        def encode(self, pixels, token_ids, text_mask, n_rows):
+            if self.training and torch.is_grad_enabled():
+                seen[self.whose] |= {image.numpy().tobytes() for image in pixels}
+            return super().encode(pixels, token_ids, text_mask, n_rows)
+
+    inputs = LiveInputs(pixels, texts, cpu, is_augmented=True)
+    ours, theirs = (Watched("concat", CLASS_NAMES, *random_backbones(shape)) for _ in range(2))
+    theirs.whose = "trainer"
+    fit(ours, inputs, labels, Split(train, split.validation, split.test), settings, 0, lambda _: None)
+    TrainerLoop(theirs, inputs, labels, train, settings, 0).run(n_steps=9)
+    assert seen["ours"] == seen["trainer"]
+    assert len(seen["ours"]) > 2 * len(train)  # so they are not those of one epoch
 
 
 def test_an_unknown_shape_is_named_with_those_that_exist(tmp_path):

@@ -44,8 +44,11 @@ def as_markdown(result: dict[str, Any]) -> str:
         ratio = ratios[name]
         lines.append(f"| {title} | {ratio['median']:.3f} | {ratio['least']:.3f} | {ratio['greatest']:.3f} | {wanted} |")
     if result["accuracy"]:
-        lines += ["", "Test accuracy after the same epochs from the same first weights, on made-up data; ours with the"]
-        lines += ["weights of its best epoch on validation, the Trainer's with its last.", ""]
+        lines += [
+            "",
+            "Test accuracy after the same epochs from the same first weights, with the same crops of each epoch",
+        ]
+        lines += [f"and each in its own order of rows, on made-up data; both with their {result['accuracy_of']}.", ""]
         lines += ["| seed | ours | Trainer |", "| ---: | ---: | ---: |"]
         lines += [
             f"| {seed} | {found['ours']:.3f} | {found['trainer']:.3f} |"

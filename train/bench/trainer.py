@@ -1,5 +1,6 @@
 """The same model, data and batch size under the transformers `Trainer`, given its data as conveniently as ours."""
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -47,19 +48,21 @@ class _RowsOf(torch.utils.data.Dataset[int]):
 
 
 class TrainerLoop:
-    """`Trainer` on the train rows: packed pixels, tokens made once, the same augmentation, AdamW and schedule."""
+    """`Trainer` on the train rows: packed pixels, tokens made once, our crops of each epoch, AdamW and schedule."""
 
     def __init__(
         self, model: FusionModel, inputs: LiveInputs, labels: Rows, train: Rows, config: TrainConfig, seed: int
     ) -> None:
         self.model, self.inputs, self.labels, self.train = model, inputs, labels, train
         self.config, self.seed = config, seed
+        self.n_collated = 0  # batches of this call of `run`, which tell the epoch
         measure_scaling(model, inputs, train, config.batch_size)
 
     def run(self, n_steps: int, n_warm_up: int = 0) -> float:
-        """Take `n_warm_up` steps and then `n_steps`; the seconds that these took."""
+        """Take `n_warm_up` steps and then `n_steps`; the seconds that these took. The model has the last weights."""
         import transformers
 
+        self.n_collated = 0
         optimizer = make_optimizer(self.model, self.config)
         total = n_steps + n_warm_up
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total, self.config))
@@ -112,9 +115,12 @@ class TrainerLoop:
         texts = self.inputs.texts
         assert texts is not None
         length = int(texts.mask[rows].sum(axis=1).max())
+        # Counted, as the `Trainer` tells its collator no epoch; one is read ahead, but never beyond an epoch's end.
+        epoch = self.n_collated // math.ceil(len(self.train) / self.config.batch_size)
+        self.n_collated += 1
         pixels = self.inputs.pixels_of(rows)
         return {
-            "pixels": augment(pixels, rows, self.seed, 0),
+            "pixels": augment(pixels, rows, self.seed, epoch) if self.inputs.is_augmented else pixels,
             "token_ids": torch.from_numpy(texts.token_ids[rows, :length]),
             "mask": torch.from_numpy(texts.mask[rows, :length]),
             "labels": torch.from_numpy(self.labels[rows]),
