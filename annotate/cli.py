@@ -248,7 +248,10 @@ def status(
 @app.command()
 def build(
     images: Annotated[Path, typer.Argument(help="The images that were described: the same folder or .zip.")],
-    run: Annotated[list[Path], typer.Option(help="Run folder of annotate; repeat it for several VLMs.")],
+    run: Annotated[
+        list[str],
+        typer.Option(metavar="[NAME=]RUN", help="Run folder, and what to call its set; repeat it for several VLMs."),
+    ],
     out: Annotated[Path, typer.Option(help="Dataset folder to write, or to replace.")],
     primary: Annotated[str | None, typer.Option(help="Set that load_dataset gives by default; else the first.")] = None,
     audit_folder: Annotated[
@@ -275,15 +278,17 @@ def build(
 
     Example: vl-dermnet build photos --run runs/tiny --out dataset
     """
-    from builders.build import BuildConfig
+    from builders.build import BuildConfig, named_run
     from builders.build import build as build_dataset
     from dataset_card.card import write_card
     from dataset_card.choices import with_changes
 
     choices = with_changes(out, license_id=license_id, source=source, repo_id=repo, contact=contact)
+    runs = [named_run(each) for each in run]
     config = BuildConfig(
         images=images,
-        runs=tuple(run),
+        runs=tuple(path for path, _ in runs),
+        names={path: name for path, name in runs if name is not None},
         out=out,
         primary=primary,
         audit=audit_folder,

@@ -40,8 +40,8 @@ _DERIVED = [field.name for field in fields(Derived)]
 class BuildConfig(BaseModel):
     """What `build` makes, of what.
 
-    `runs` are run folders, one description set each; `primary` is the set that `load_dataset` opens by default, the
-    first run's if None. `with_images` puts the photographs themselves into that set: only for those who hold the
+    `runs` are run folders, one description set each, called as the run says or as `names` does, by its path;
+    `primary` is the set that `load_dataset` opens by default, the first run's if None. `with_images` puts the photographs themselves into that set: only for those who hold the
     rights. `allow_partial` lets unfinished runs through. `shard_bytes` is uncompressed, images included. `audit` is a
     folder of `vl-dermnet audit`: its groups of near-copies decide the splits, and its figures go into the dataset.
     `review` is a CSV of marks that a gallery exported: they become the columns `review` and `review_note` of the sets
@@ -53,6 +53,7 @@ class BuildConfig(BaseModel):
 
     images: Path
     runs: tuple[Path, ...] = Field(min_length=1)
+    names: dict[Path, str] = Field(default_factory=dict[Path, str])
     out: Path
     primary: str | None = None
     audit: Path | None = None
@@ -93,6 +94,12 @@ class BuildSummary:
     n_extra_images: int
 
 
+def named_run(text: str) -> tuple[Path, str | None]:
+    """`NAME=RUN` as the run's folder and what to call its set; any other text, or a folder so called, is a folder."""
+    name, equals, path = text.partition("=")
+    return (Path(path), name) if equals and name and path and not Path(text).exists() else (Path(text), None)
+
+
 def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None) -> BuildSummary:
     """Build the dataset folder `config.out` of the photographs and the runs.
 
@@ -102,7 +109,7 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     Raises `UserError` on runs that do not fit, on photographs that are gone or changed, and on an `out` not ours.
     """
     check_replaceable(config.out)
-    runs = [read_run(path) for path in config.runs]
+    runs = [_called(read_run(path), config.names.get(path)) for path in config.runs]
     check_runs(runs, config.allow_partial)
     primary = config.primary or set_name(runs[0])
     choose("primary description set", primary, [set_name(run) for run in runs])
@@ -116,7 +123,7 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     with_images = [run for run in runs if config.with_images and set_name(run) == primary]
     embedded = {row.path for run in with_images for row, _ in described(run)}  # hashed once, when they are put in
     extra = [path for path in _check_images(config.images, index, embedded) if image_id_of(path) not in known]
-    groups = _groups(config.audit) if config.audit else None
+    groups = _groups(config.audit, index, config) if config.audit else None
     derived, counts = derive_splits(
         index, seed=config.seed, validation_fraction=config.validation_fraction, groups=groups
     )
@@ -140,10 +147,20 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra))
 
 
-def _groups(audit: Path) -> dict[str, str]:
+def _groups(audit: Path, index: list[IndexRow], config: BuildConfig) -> dict[str, str]:
     from builders.audit.groups import read_groups  # NumPy and the audit's own modules: only where there is one
+    from builders.audit.same_files import check_audit_is_of
 
-    return read_groups(audit)
+    groups = read_groups(audit)
+    check_audit_is_of(audit, index, config.seed, config.validation_fraction)
+    return groups
+
+
+def _called(run: Run, name: str | None) -> Run:
+    """The run under another name for its description set; the run's own one stays beside it."""
+    if name is None or name == set_name(run):
+        return run
+    return replace(run, run=run.run | {"set_name": name, "set_name_of_run": set_name(run)})
 
 
 def _of_these(run: Run, image_ids: set[str]) -> Run:
@@ -303,6 +320,7 @@ def _write_provenance(
             "seed": config.seed,
             "validation_fraction": config.validation_fraction,
             "limit": config.limit,
+            "allow_partial": config.allow_partial,
             "n_reviewed": summary.n_reviewed,
             "rows_sha256": summary.rows_sha256,
             "rows": {

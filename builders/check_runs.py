@@ -19,7 +19,7 @@ def check_runs(runs: list[Run], allow_partial: bool) -> None:
         if name in names:
             raise UserError(
                 f"{names[name].path} and {run.path} are both called '{name}'; each description set needs its own name",
-                "leave one out",
+                f"leave one out, or name one: --run {name}-2='{run.path}'",
             )
         names[name] = run
         _check_rows(run, allow_partial)

@@ -1,19 +1,18 @@
 """What no shard can tell and a person decides: name, licence, source, where it is published, whom to write to."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from builders.card_mark import card_mark, read_card_mark
 from builders.errors import UserError
 
 CARD_VERSION = 3  # raised when the same dataset would get another card
 PRETTY_NAME = "Machine descriptions of dermatology photographs"
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_MARK = re.compile(r"^<!-- vl-dermnet card (\d+) (\{.*\}) -->\s*\Z", re.MULTILINE)
 
 
 class CardLicense(BaseModel):
@@ -60,21 +59,15 @@ class CardChoices(BaseModel):
 
 
 def mark_of(choices: CardChoices) -> str:
-    """The last line of a card: a comment that nobody sees, from which the card can be made again."""
-    text = json.dumps(choices.model_dump(), sort_keys=True)  # in ASCII
-    inert = (
-        text.replace("-", "\\u002d").replace("<", "\\u003c").replace(">", "\\u003e")
-    )  # else it could end the comment
-    return f"<!-- vl-dermnet card {CARD_VERSION} {inert} -->\n"
+    """The last line of a card, from which it can be made again."""
+    return card_mark(CARD_VERSION, choices.model_dump())
 
 
 def read_mark(card: str) -> tuple[int, CardChoices] | None:
     """The version that wrote a card, and the choices in it; None where the card is not one of ours."""
-    match = _MARK.search(card)
-    if match is None:
-        return None
+    mark = read_card_mark(card)
     try:
-        return int(match[1]), CardChoices.model_validate_json(match[2])
+        return None if mark is None else (mark[0], CardChoices.model_validate(mark[1]))
     except (ValueError, UserError):
         return None
 

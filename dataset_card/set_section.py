@@ -76,7 +76,7 @@ def regenerate_command(run: dict[str, Any]) -> str:
 
 def build_command(facts: Facts) -> str:
     """The command that makes the dataset of the runs; folders are named after their sets."""
-    runs = [word for each in facts.sets for word in ("--run", f"runs/{each.name}")]
+    runs = [word for each in facts.sets for word in ("--run", _named_run(each))]
     words = ["vl-dermnet", "build", "IMAGES", *runs, "--out", "DATASET", "--seed", str(facts.primary.build["seed"])]
     if len(facts.sets) > 1:
         words += ["--primary", facts.primary.name]
@@ -86,9 +86,22 @@ def build_command(facts: Facts) -> str:
         words += ["--limit", str(facts.primary.build["limit"])]
     if any(each.build.get("n_reviewed") for each in facts.sets):
         words += ["--review", "MARKS.csv"]
+    if any(_is_partial(each) for each in facts.sets):
+        words.append("--allow-partial")
     if facts.audit is not None:
         words += ["--audit", "AUDIT"]
     return shlex.join(words)
+
+
+def _is_partial(described: DescriptionSet) -> bool:
+    """Whether the set could not have been built without --allow-partial."""
+    lacks_some = "missing" in described.build["rows"]["n_left_out"]
+    return bool(described.build.get("allow_partial")) and (described.summary is None or lacks_some)
+
+
+def _named_run(described: DescriptionSet) -> str:
+    """A run's folder, and its set's name where that is not the run's own."""
+    return f"{described.name}=runs/{described.name}" if "set_name_of_run" in described.run else f"runs/{described.name}"
 
 
 def _facts(run: dict[str, Any]) -> list[list[object]]:

@@ -3,20 +3,16 @@
 import csv
 import json
 import shutil
-import signal
 import subprocess
-import sys
 from dataclasses import replace
 
 import datasets
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from builders.build import BuildConfig, build
 from builders.dataset_folder import read_checksums, read_sets
-from builders.errors import UserError
 from builders.files import read_json, sha256_of, write_json
 from builders.run_folder import read_run
 from builders.schema import image_id_of
@@ -203,145 +199,6 @@ def test_shards_of_all_sets_and_splits_have_one_schema(photographs, make_run, ou
     assert len({pq.read_schema(shard).metadata[b"huggingface"] for shard in shards}) == 1
 
 
-KILL_ME = """
-import sys, time
-from pathlib import Path
-from builders.build import BuildConfig, build
-
-def finish(folder):
-    print("everything is written", flush=True)
-    time.sleep(60)
-
-images, run, out = map(Path, sys.argv[1:])
-build(BuildConfig(images=images, runs=(run,), out=out), finish)
-"""
-
-
-def test_killed_before_the_swap_the_old_dataset_is_whole(photographs, make_run, out):
-    build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
-    before = contents(out)
-    other = make_run("other")
-    command = [sys.executable, "-c", KILL_ME, str(photographs), str(other), str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as builder:
-        assert builder.stdout.readline() == "everything is written\n"
-        builder.send_signal(signal.SIGKILL)
-    assert contents(out) == before
-    summary = build(BuildConfig(images=photographs, runs=(other,), out=out))
-    assert summary.primary == "other"
-    assert [path.name for path in out.parent.iterdir() if path.name.startswith(".")] == []
-
-
-def test_a_failing_finish_leaves_the_old_dataset_whole(photographs, make_run, out):
-    build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
-    before = contents(out)
-
-    def fail(folder):
-        raise RuntimeError("no card today")
-
-    with pytest.raises(RuntimeError, match="no card today"):
-        build(BuildConfig(images=photographs, runs=(make_run("other"),), out=out), finish=fail)
-    assert contents(out) == before
-
-
-def test_a_folder_that_is_not_ours_is_left_alone(photographs, make_run, out):
-    out.mkdir()
-    (out / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
-    assert str(error.value) == (
-        f"{out} is not empty and not a dataset folder; it was left as it is\n  fix: choose another --out"
-    )
-    assert (out / "thesis.txt").read_text() == "years of work"
-
-
-def test_a_file_that_somebody_added_is_not_lost(photographs, make_run, out):
-    config = BuildConfig(images=photographs, runs=(make_run(),), out=out)
-    build(config)
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(UserError) as error:
-        build(config)
-    assert str(error.value) == (
-        f"{out} holds 1 files that no build wrote, and would lose them: notes.txt\n"
-        "  fix: move them away, or choose another --out"
-    )
-
-
-def test_missing_descriptions_are_named(photographs, make_run, out):
-    run = make_run(keep=lambda row: row.label != "papule")
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out))
-    papules = [f"test/papule/{name}.jpg" for name in ("copy of train", "pap-0", "pap-1")]
-    papules += [f"train/papule/pap-{number}.jpg" for number in (0, 1)]
-    assert str(error.value) == (
-        f"9 of 26 images have no description in {run} yet: {', '.join(map(id_and_path, papules))} and 4 more\n"
-        "  fix: vl-dermnet annotate photographs --out run-tiny-doctor --engine scripted"
-        "   (continues where it stopped; or build with --allow-partial)"
-    )
-    summary = build(BuildConfig(images=photographs, runs=(run,), out=out, allow_partial=True))
-    assert summary.sets["tiny-doctor"].n_left_out == {"missing": 9, "refused": 1}
-
-
-def test_an_unfinished_run_is_refused(photographs, make_run, out):
-    run = make_run(finished=False)
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out))
-    assert str(error.value) == (
-        f"{run} is not finished: it holds no summary.json\n"
-        "  fix: vl-dermnet annotate photographs --out run-tiny-doctor --engine scripted"
-        "   (continues where it stopped; or build with --allow-partial)"
-    )
-    build(BuildConfig(images=photographs, runs=(run,), out=out, allow_partial=True))
-
-
-def test_descriptions_of_unknown_images_are_refused(photographs, make_run, out):
-    def rename(description):
-        is_first = description.image_id == image_id_of("train/papule/pap-0.jpg")
-        return replace(description, image_id="f" * 16) if is_first else description
-
-    run = make_run(change=rename)
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out))
-    assert str(error.value) == (
-        f"1 descriptions in {run} are of images that its index does not hold: ffffffffffffffff\n"
-        "  fix: the folder mixes two runs; annotate into an empty one"
-    )
-
-
-def test_descriptions_of_other_bytes_are_refused(photographs, make_run, out):
-    path = "train/papule/pap-0.jpg"
-
-    def confuse(description):
-        return replace(description, image_sha256="0" * 64) if description.image_id == image_id_of(path) else description
-
-    run = make_run(change=confuse)
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out))
-    assert str(error.value) == (
-        f"1 descriptions in {run} are of other bytes than its index holds: {id_and_path(path)}\n"
-        "  fix: vl-dermnet annotate photographs --out run-tiny-doctor --engine scripted"
-        "   (describes changed photographs again)"
-    )
-
-
-@pytest.mark.parametrize("with_images", [False, True])
-def test_photographs_that_changed_or_went_are_named(photographs, make_run, out, with_images):
-    run = make_run()
-    build(BuildConfig(images=photographs, runs=(run,), out=out, with_images=with_images))
-    before = (out / "SHA256SUMS").read_bytes()
-    (photographs / "train/papule/pap-0.jpg").write_bytes(b"other")
-    (photographs / "test/plaque/pla-0.jpg").unlink()
-    (photographs / "test/plaque/pla-0.jpg").symlink_to("nowhere")  # listed, and cannot be read
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out, with_images=with_images))
-    assert (out / "SHA256SUMS").read_bytes() == before
-    assert str(error.value) == (
-        f"1 of 26 images are not in {photographs}: test/plaque/pla-0.jpg\n"
-        f"1 of 26 images in {photographs} have other bytes: train/papule/pap-0.jpg\n"
-        "  fix: point to the photographs that were annotated; where they were changed on purpose, annotate them again:"
-        " the same command describes only those"
-    )
-
-
 def test_a_folder_named_like_a_column_is_only_a_name(photographs, make_run, tmp_path):
     folder = tmp_path / "lr=3"
     shutil.copytree(make_run(), folder / "run")
@@ -355,84 +212,9 @@ def test_photographs_that_nobody_indexed_are_counted(photographs, make_run, out)
     assert build(BuildConfig(images=photographs, runs=(run,), out=out)).n_extra_images == 1
 
 
-def test_two_runs_of_one_name_are_refused(photographs, make_run, out, tmp_path):
-    run = make_run()
-    again = shutil.copytree(run, tmp_path / "again")
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run, again), out=out))
-    assert str(error.value) == (
-        f"{run} and {again} are both called 'tiny-doctor'; each description set needs its own name\n"
-        "  fix: leave one out"
-    )
-
-
-def test_runs_of_different_photographs_are_refused(photographs, make_run, out, tmp_path):
-    run = make_run()
-    changed = shutil.copytree(photographs, tmp_path / "changed")
-    path = "train/papule/pap-0.jpg"
-    shutil.copy(changed / "train/papule/pap-4.jpg", changed / path)
-    other = make_run("other", images=changed)
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run, other), out=out))
-    assert str(error.value) == (
-        f"{run} and {other} disagree about {id_and_path(path)}: its bytes, its split or its label\n"
-        "  fix: annotate both from the same photographs; two versions of a collection make two datasets"
-    )
-
-
 def test_runs_may_cover_different_files_of_one_collection(photographs, make_run, out, tmp_path):
     part = shutil.copytree(photographs, tmp_path / "part", ignore=shutil.ignore_patterns("papule"))
     summary = build(BuildConfig(images=photographs, runs=(make_run(), make_run("part", images=part)), out=out))
     assert {name: each.n_rows for name, each in summary.sets.items()} == {"tiny-doctor": 26, "part": 17}
     named = datasets.load_dataset(str(out), "part")
     assert named["train"].features["label"].names[1:] == ["papule", "plaque"]  # the same classes in every set
-
-
-@pytest.mark.parametrize("name", ["data", "../up", "", "a/b", ".hidden", "x" * 97])
-def test_a_name_that_cannot_be_a_folder_is_refused(photographs, make_run, out, name):
-    run = make_run()
-    (run / "run.json").write_text(json.dumps(read_json(run / "run.json") | {"set_name": name}))
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out))
-    assert str(error.value) == (
-        f"'{name}' cannot name a description set: use letters, digits, '.', '_' and '-', at most 96 of them, "
-        "and none of assets, audit, data, provenance"
-    )
-
-
-def test_an_unknown_primary_set_is_refused(photographs, make_run, out):
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(make_run(), make_run("b")), out=out, primary="c"))
-    assert str(error.value) == "unknown primary description set 'c'; choose one of: b, tiny-doctor"
-
-
-def test_a_run_without_any_description_is_refused(photographs, make_run, out):
-    run = make_run(change=lambda each: replace(each, status="failed", reason="down", description=""))
-    with pytest.raises(UserError) as error:
-        build(BuildConfig(images=photographs, runs=(run,), out=out))
-    assert str(error.value) == f"{run} holds no usable description: 27 images indexed, none described"
-    assert not out.exists()
-
-
-def test_a_config_takes_no_unknown_setting(tmp_path):
-    with pytest.raises(ValidationError, match="with_image"):
-        BuildConfig(images=tmp_path, runs=(tmp_path,), out=tmp_path, with_image=True)
-
-
-def test_an_audits_groups_decide_the_splits_and_its_figures_are_in_the_dataset(photographs, make_run, out, tmp_path):
-    from builders.audit.config import AuditConfig
-    from builders.audit.groups import read_groups
-    from builders.audit.job import run_audit
-    from builders.check import check_dataset
-    from dataset_card.check_card import check_card
-
-    run_audit(AuditConfig(images=str(photographs), out=tmp_path / "audit", n_workers=0), say=lambda message: None)
-    config = BuildConfig(images=photographs, runs=(make_run(),), out=out, audit=tmp_path / "audit")
-    build(config, finish=write_card)
-    groups = read_groups(tmp_path / "audit")
-    rows = [row for split in datasets.load_dataset(str(out)).values() for row in split]
-    assert any(groups.values())
-    assert all(row["duplicate_group"] for row in rows if groups.get(row["image_id"]))
-    assert read_json(out / "audit" / "audit.json") == read_json(tmp_path / "audit" / "audit.json")
-    assert not list((out / "audit").glob("*.html"))
-    assert check_dataset(out, None, check_card).faults == []

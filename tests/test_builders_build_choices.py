@@ -1,11 +1,12 @@
 """build: some of the photographs, and with a reviewer's marks; and what check says of both."""
 
 import csv
+import shutil
 
 import datasets
 import pytest
 
-from builders.build import BuildConfig, build
+from builders.build import BuildConfig, build, named_run
 from builders.check import check_dataset
 from builders.dataset_folder import write_checksums
 from builders.errors import UserError
@@ -13,6 +14,7 @@ from builders.files import read_json, write_json
 from builders.review import CSV_COLUMNS, description_id
 from builders.run_folder import read_run
 from dataset_card.card import write_card
+from dataset_card.check_card import check_card
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -99,3 +101,24 @@ def test_a_limit_takes_the_same_photographs_whenever_it_is_asked(photographs, ma
     assert "usable photographs that were taken" in card
     assert "No photograph was left out" not in card
     assert "Taken were at most" not in card_of_all
+
+
+def test_a_set_is_called_as_asked_for_and_the_card_tells_how(photographs, make_run, out, tmp_path):
+    first = make_run("tiny")
+    second = shutil.copytree(first, tmp_path / "run=2")
+    assert named_run(f"tiny-again={second}") == (second, "tiny-again")
+    assert named_run(str(second)) == (second, None)
+    config = BuildConfig(images=photographs, runs=(first, second), names={second: "tiny-again"}, out=out)
+    summary = build(config, finish=write_card)
+    assert list(summary.sets) == ["tiny", "tiny-again"]
+    assert read_json(out / "provenance/tiny-again.json")["run"]["set_name_of_run"] == "tiny"
+    command = "vl-dermnet build IMAGES --run runs/tiny --run tiny-again=runs/tiny-again --out DATASET --seed 0"
+    assert command in (out / "README.md").read_text()
+    assert check_dataset(out, None, check_card).faults == []
+    assert rows_of(out, "tiny").keys() == rows_of(out, "tiny-again").keys()
+
+
+def test_an_unfinished_run_stands_in_the_cards_command(photographs, make_run, out):
+    run = make_run(finished=False, keep=lambda row: row.label != "papule")
+    build(BuildConfig(images=photographs, runs=(run,), out=out, allow_partial=True), finish=write_card)
+    assert "--seed 0 --allow-partial\n" in (out / "README.md").read_text()

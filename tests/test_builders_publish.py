@@ -22,6 +22,7 @@ from builders.publish.config import PublishConfig
 from builders.publish.images import find_images
 from builders.publish.job import Published, preview, publish
 from dataset_card.card import write_card
+from dataset_card.choices import CardChoices
 from tests.hub_server import HubServer
 from tests.hub_server.client import ME, ME_READING, YOU, connect
 
@@ -231,6 +232,24 @@ def test_wishes_that_cannot_be_granted_are_refused_at_once(tmp_path, options, to
         assert refusal(
             PublishConfig.model_validate({"folder": tmp_path, "repo_id": "me/set", **options}), act
         ).startswith(told)
+
+
+def test_a_card_that_names_another_repository_is_refused(hub, make_dataset):
+    folder, said = make_dataset("one"), []
+    write_card(folder, CardChoices(repo_id="me/other"))
+    again = "build it again with --repo me/set"
+    for act in (preview, publish):
+        assert refusal(wish(folder), act) == (
+            f"the card of {folder} tells its readers to load me/other, not me/set\n  fix: {again}; or publish it as"
+            " me/other"
+        )
+    assert not hub.repos
+    write_card(folder, CardChoices(repo_id="me/set"))
+    publish(wish(folder), said.append)
+    assert said == []
+    write_card(folder, CardChoices())
+    publish(wish(folder), said.append)
+    assert said == [f"its card names no repository and says OWNER/NAME where readers look for me/set: {again}"]
 
 
 def test_files_of_others_stay(hub, make_dataset):

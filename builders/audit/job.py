@@ -31,6 +31,7 @@ from builders.audit.names import file_names
 from builders.audit.near_copies import blank_pictures, near_copies
 from builders.audit.neighbours import close_features
 from builders.audit.report import write_report
+from builders.audit.same_files import AUDIT_FILE, COMPARED, SPLITS_FILE
 from builders.audit.thumbnails import thumbnails
 from builders.audit.worst import worst_pairs
 from builders.errors import UserError
@@ -40,8 +41,6 @@ from builders.sources.kinds import is_on_hub
 from builders.splits import Derived, derive_splits
 from builders.swap import folder_being_built
 
-AUDIT_FILE = "audit.json"
-SPLITS_FILE = "splits.parquet"
 REPORT_FILE = "audit.html"
 NO_PHOTOGRAPHS = "only a list of the files was given, not the photographs"
 NO_FEATURES = "no --features FILE was given"
@@ -163,8 +162,9 @@ def _settings(config: AuditConfig, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _split_table(rows: list[IndexRow], derived: dict[str, Derived]) -> pa.Table:
-    """The derived columns of every usable file, sorted by `image_id`."""
-    records = [{"image_id": row.image_id, "path": row.path, **asdict(derived[row.image_id])} for row in rows]
+    """Every usable file and its derived columns, sorted by `image_id`: what `build` compares its photographs with."""
+    names = ("image_id", "path", *COMPARED[1:])
+    records = [{name: getattr(row, name) for name in names} | asdict(derived[row.image_id]) for row in rows]
     return pa.Table.from_pylist(sorted(records, key=lambda record: record["image_id"]))
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from builders.card_mark import read_card_mark
 from builders.check import Fault, check_dataset
 from builders.dataset_folder import CHECKSUMS, PROVENANCE, files_in, read_checksums, read_sets
 from builders.errors import UserError
@@ -42,7 +43,8 @@ class Contents:
 
     `repo_type` is `dataset` or `model`. `set_names` are the description sets, the primary one first. `files` are keyed
     by path and hold `SHA256SUMS`, whose own hash, `digest`, stands for everything. `images` are the files with
-    photographs in them.
+    photographs in them. `card_repo_id` is the repository that a dataset's card names to its readers, None where it
+    names none.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Contents:
     set_names: tuple[str, ...]
     files: dict[str, LocalFile]
     images: tuple[str, ...]
+    card_repo_id: str | None = None
 
     @property
     def digest(self) -> str:
@@ -82,7 +85,12 @@ def _read_dataset(folder: Path) -> Contents:
     checksums = read_checksums(folder)
     names = tuple(each.name for each in read_sets(folder))
     images = tuple(find_images(folder, sorted(checksums)))
-    return Contents(folder, "dataset", names, _files(folder, checksums, None), images)
+    return Contents(folder, "dataset", names, _files(folder, checksums, None), images, _card_repo_id(folder))
+
+
+def _card_repo_id(folder: Path) -> str | None:
+    mark = read_card_mark((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
+    return None if mark is None else mark[1].get("repo_id")
 
 
 def _in_words(fault: Fault) -> str:

@@ -55,18 +55,14 @@ def publish(config: PublishConfig, say: Callable[[str], object] = lambda _: None
     `say` is told what is waited for. Raises `UserError` on a folder that is damaged or holds images without
     `rights_holder`, on wishes that do not go together, and where the account may not do it.
     """
-    check_wishes(config)
-    contents = read_contents(config.folder)
-    _check_rights(contents, config)
+    contents = _checked_contents(config, say)
     repo = open_repository(config.repo_id, contents.repo_type)
     return patiently(lambda: _attempt(contents, repo, config), repo, say)
 
 
 def preview(config: PublishConfig, say: Callable[[str], object] = lambda _: None) -> Preview:
     """What `publish` would do with the same `config`; refuses what it would refuse, and changes nothing."""
-    check_wishes(config)
-    contents = read_contents(config.folder)
-    _check_rights(contents, config)
+    contents = _checked_contents(config, say)
     repo = open_repository(config.repo_id, contents.repo_type, anonymous=True)
     return patiently(lambda: _look(contents, repo, config), repo, say)
 
@@ -125,6 +121,27 @@ def _plan(contents: Contents, remote: Remote | None, config: PublishConfig) -> P
     if remote is not None:
         check_plan(plan, contents, remote, config.overwrite)
     return plan
+
+
+def _checked_contents(config: PublishConfig, say: Callable[[str], object]) -> Contents:
+    """What the folder holds, if it may be published as it was asked for."""
+    check_wishes(config)
+    contents = read_contents(config.folder)
+    _check_rights(contents, config)
+    _check_card(contents, config, say)
+    return contents
+
+
+def _check_card(contents: Contents, config: PublishConfig, say: Callable[[str], object]) -> None:
+    """Raise `UserError` where the card sends its readers to another repository; say where it names none."""
+    named, again = contents.card_repo_id, f"build it again with --repo {config.repo_id}"
+    if named is not None and named != config.repo_id:
+        raise UserError(
+            f"the card of {contents.folder} tells its readers to load {named}, not {config.repo_id}",
+            f"{again}; or publish it as {named}",
+        )
+    if named is None and contents.repo_type == "dataset":
+        say(f"its card names no repository and says OWNER/NAME where readers look for {config.repo_id}: {again}")
 
 
 def _check_rights(contents: Contents, config: PublishConfig) -> None:
