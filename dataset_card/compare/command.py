@@ -54,8 +54,11 @@ def compare(
         check_page(out, dataset)  # before the work
     found = compare_sets(config, lambda pairs, total: track(pairs, "comparing", total, console=console, transient=True))
     if out is not None:
-        say = console.print
-        write_page(out, found, dataset, images, lambda text: say(text, markup=False, highlight=False, soft_wrap=True))
+
+        def say(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        write_page(out, found, dataset, images, say, revision)
     if json:
         typer.echo(json_module.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
         return

@@ -8,15 +8,16 @@ from typing import Any
 
 import jinja2
 
-from builders.dataset_folder import read_sets
 from builders.errors import UserError
 from builders.files import write_atomic
 from builders.foreign_text import content_policy, visible
 from builders.join_images import some
+from builders.loading import locate
 from builders.thumbnail import Thumbnail
 from dataset_card.compare.results import Comparison, Pair
 from dataset_card.compare.tables import NOTE, tables_of
 from dataset_card.compare.words import words_of
+from dataset_card.gallery.sets import set_with_photographs
 from dataset_card.gallery.thumbnails import Unshown, embedded_photographs, local_photographs, make_thumbnails
 
 GENERATOR = '<meta name="generator" content="vl-dermnet compare">'
@@ -49,14 +50,18 @@ def write_page(
     dataset: str,
     images: str | None = None,
     say: Callable[[str], object] = lambda _: None,
+    revision: str | None = None,
 ) -> None:
-    """Write the page. `images` is the photographs' source, a folder or zip file, where `dataset` does not hold them."""
+    """Write the page. `images` is the photographs' source, a folder or zip file, where `dataset` does not hold them.
+
+    `dataset` and `revision` are those that `found` was made of.
+    """
     check_page(out, dataset)
     style = _STYLE.read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    pictures = _pictures(found.different, dataset, images, say)
+    pictures = _pictures(found, dataset, images, say, revision)
     page = environment.get_template("page.html.jinja").render(
         policy=content_policy([], [style]),
         style=style,
@@ -103,20 +108,19 @@ def pieces(text: str, other: str) -> list[tuple[str, bool]]:
 
 
 def _pictures(
-    pairs: list[Pair], dataset: str, images: str | None, say: Callable[[str], object]
+    found: Comparison, dataset: str, images: str | None, say: Callable[[str], object], revision: str | None
 ) -> dict[str, tuple[Thumbnail, str]]:
     """Thumbnails of the pairs' photographs and their `data:` addresses, by sha256, as far as they can be had."""
     thumbnails: dict[str, tuple[Thumbnail, str]] = {}
-    unshown = Unshown()
+    unshown, pairs = Unshown(), found.different
     if images is not None:
         photographs = local_photographs(images, [(pair.path, pair.image_sha256) for pair in pairs], unshown)
     else:
-        sets = read_sets(Path(dataset)) if Path(dataset).is_dir() else []
-        embedding = next((each for each in sets if each.build.get("with_images")), None)
-        if embedding is None:
+        holder = set_with_photographs(dataset, locate(dataset, set_name=found.a.name, revision=revision))
+        if holder is None:
             say("the page shows no photographs: the dataset holds none; with --images ROOT local ones are shown")
             return {}
-        photographs = embedded_photographs(embedding, [pair.image_sha256 for pair in pairs], unshown)
+        photographs = embedded_photographs(holder, [pair.image_sha256 for pair in pairs], unshown)
 
     def keep(sha256: str, thumbnail: Thumbnail) -> None:
         thumbnails[sha256] = (thumbnail, f"data:image/jpeg;base64,{b64encode(thumbnail.jpeg).decode()}")
@@ -124,5 +128,7 @@ def _pictures(
     make_thumbnails(photographs, len(pairs), THUMBNAIL_PX, keep, unshown)
     absent = unshown.missing + unshown.changed
     if absent:
-        say(f"{len(absent)} of {len(pairs)} photographs are not in {images}, or have other bytes: {some(absent)}")
+        say(
+            f"{len(absent)} of {len(pairs)} photographs are not in {images or dataset}, or have other bytes: {some(absent)}"
+        )
     return thumbnails

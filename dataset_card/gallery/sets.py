@@ -50,6 +50,23 @@ def open_sets(dataset: str, names: list[str] | None = None, revision: str | None
     return sets
 
 
+def set_with_photographs(dataset: str, folder: Path) -> DescriptionSet | None:
+    """The set of a dataset that holds the photographs themselves, None where none does.
+
+    `folder` is what `dataset` was opened from. Of a repository on the Hub the set is fetched, which may be large.
+    """
+    holder = next((each for each in read_sets(folder) if each.build.get("with_images")), None)
+    if holder is None or Path(dataset).is_dir():
+        return holder
+    locate(dataset, set_name=holder.name, revision=folder.name)
+    return choose_set(read_sets(folder), holder.name)
+
+
+def folder_of(described: DescriptionSet) -> Path:
+    """The dataset folder, or the Hub's snapshot, that a set with shards is in."""
+    return next(iter(described.shards.values()))[0].parent.parent
+
+
 def read_columns(shards: list[Path]) -> pa.Table:
     """The shown columns of a split's shards, in their order, with `label` as the class's name, "" where none is."""
     names = label_names(shards[0])

@@ -19,7 +19,7 @@ from builders.errors import UserError
 from builders.foreign_text import content_policy, script_json, visible
 from builders.join_images import some
 from dataset_card.gallery.rows import Rows, read_rows, row_facts, text_chunks
-from dataset_card.gallery.sets import model_of, open_sets
+from dataset_card.gallery.sets import folder_of, model_of, open_sets, set_with_photographs
 from dataset_card.gallery.stores import Beside, OnePage, Store
 from dataset_card.gallery.thumbnails import (
     Photograph,
@@ -140,15 +140,16 @@ def _keep_thumbnails(
     """Have `store` keep a thumbnail of every photograph that can be had; those it holds already are not made again."""
     paths, digests = (rows.photographs[name].to_pylist() for name in ("path", "image_sha256"))
     left = [(path, sha256) for path, sha256 in zip(paths, digests, strict=True) if not store.holds_thumbnail(sha256)]
-    embedding = [each for each in sets if each.build.get("with_images")]
-    if embedding and config.images is not None:
-        raise UserError(f"the set '{embedding[0].name}' holds its photographs already", "leave out --images")
-    if embedding:
-        photographs = embedded_photographs(embedding[0], [sha256 for _, sha256 in left], unshown)
-    elif config.images is not None:
+    if config.images is not None:
+        embedding = next((each for each in sets if each.build.get("with_images")), None)
+        if embedding is not None:
+            raise UserError(f"the set '{embedding.name}' holds its photographs already", "leave out --images")
         photographs = local_photographs(config.images, left, unshown)
     else:
-        return
+        holder = set_with_photographs(config.dataset, folder_of(sets[0]))  # maybe none of those that are shown
+        if holder is None:
+            return
+        photographs = embedded_photographs(holder, [sha256 for _, sha256 in left], unshown)
     n_photographs = len({sha256 for _, sha256 in left})
     tracked: Iterable[Photograph] = track(photographs, n_photographs, "thumbnails")
     make_thumbnails(tracked, n_photographs, config.thumbnail_px, store.keep_thumbnail, unshown)
