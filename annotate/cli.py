@@ -302,7 +302,10 @@ def build(
     if as_json:
         _print_json(dataclasses.asdict(summary))
     else:
-        _print_summary(dataclasses.asdict(summary))
+        facts = dataclasses.asdict(summary)
+        for line in facts.pop("dermnet"):
+            typer.echo(line, err=True)
+        _print_summary(facts)
         typer.echo(f"dataset: {out}\nload it: datasets.load_dataset({str(out)!r})")
 
 

@@ -65,7 +65,8 @@ def fingerprint(identity: dict[str, Any]) -> str:
 def new_run(
     who: dict[str, Any], prompt: Prompt, facts: EngineFacts, config: AnnotateConfig, command: str
 ) -> dict[str, Any]:
-    """The content of run.json for a run that starts now."""
+    """The content of run.json for a run that starts now: enough to ask the same again without this program."""
+    schema = load_schema(config.schema_name)
     return {
         "schema_version": SCHEMA_VERSION,
         "set_name": set_name(who["model"]["id"], prompt.name),
@@ -77,6 +78,7 @@ def new_run(
             "rendered": facts.rendered_prompt,
             "rendered_sha256": hashlib.sha256(facts.rendered_prompt.encode()).hexdigest(),
         },
+        "schema": schema and {**who["schema"], "prompt": schema.prompt, "json_schema": schema.json_schema},
         "engine": {**who["engine"], "id": facts.engine_id, "resolved_dtype": facts.dtype, "versions": versions(facts)},
         "machine": machine(),
         "config": publishable(config.model_dump(mode="json", exclude={"images", "out", "index", "model", "prompt"})),

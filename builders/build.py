@@ -22,6 +22,7 @@ from builders.dataset_folder import (
     write_checksums,
     write_front_matter,
 )
+from builders.dermnet import compare_with_dermnet
 from builders.errors import UserError, choose
 from builders.features import dataset_features
 from builders.files import write_atomic, write_json
@@ -41,12 +42,12 @@ class BuildConfig(BaseModel):
     """What `build` makes, of what.
 
     `runs` are run folders, one description set each, called as the run says or as `names` does, by its path;
-    `primary` is the set that `load_dataset` opens by default, the first run's if None. `with_images` puts the photographs themselves into that set: only for those who hold the
-    rights. `allow_partial` lets unfinished runs through. `shard_bytes` is uncompressed, images included. `audit` is a
-    folder of `vl-dermnet audit`: its groups of near-copies decide the splits, and its figures go into the dataset.
-    `review` is a CSV of marks that a gallery exported: they become the columns `review` and `review_note` of the sets
-    that it is of. `limit` takes so many of the photographs, those of least `image_id`: spread over all folders, and
-    the same ones whenever it is asked.
+    `primary` is the set that `load_dataset` opens by default, the first run's if None. `with_images` puts the
+    photographs themselves into that set: only for those who hold the rights. `allow_partial` lets unfinished runs
+    through. `shard_bytes` is uncompressed, images included. `audit` is a folder of `vl-dermnet audit`: its groups of
+    near-copies decide the splits, and its figures go into the dataset. `review` is a CSV of marks that a gallery
+    exported: they become the columns `review` and `review_note` of the sets that it is of. `limit` takes so many of
+    the photographs, those of least `image_id`: spread over all folders, and the same ones whenever it is asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,7 +85,10 @@ class SetSummary:
 
 @dataclass(frozen=True, slots=True)
 class BuildSummary:
-    """What `build` made. `n_extra_images` counts image files that no run has indexed; `sets` has the primary first."""
+    """What `build` made. `n_extra_images` counts image files that no run has indexed; `sets` has the primary first.
+
+    `dermnet` compares what the runs indexed with Kaggle's DermNet, in lines to show; none where it is another set.
+    """
 
     out: Path
     primary: str
@@ -92,6 +96,7 @@ class BuildSummary:
     splits: SplitCounts
     n_bytes: int
     n_extra_images: int
+    dermnet: list[str]
 
 
 def named_run(text: str) -> tuple[Path, str | None]:
@@ -144,7 +149,7 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
         finish(folder)
         write_checksums(folder, checksums)
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra))
+    return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra), compare_with_dermnet(indexed))
 
 
 def _groups(audit: Path, index: list[IndexRow], config: BuildConfig) -> dict[str, str]:

@@ -48,6 +48,7 @@ def audit_notes(audit: dict[str, Any]) -> list[str]:
     """What the numbers rest on, and which parts were not run and why, in Markdown."""
     basis = audit.get("byte_copies", {}).get("basis")
     notes = [f"Byte copies are told by {markdown.plain(basis)}."] if basis else []
+    notes += [f"{markdown.plain(line.strip())}." for line in audit.get("dermnet", [])]
     not_run: dict[str, str] = audit.get("not_run", {})
     return notes + [f"Not run: {markdown.plain(part)}, because {markdown.plain(why)}." for part, why in not_run.items()]
 

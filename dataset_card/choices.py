@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from builders.card_mark import card_mark, read_card_mark
 from builders.errors import UserError
 
-CARD_VERSION = 3  # raised when the same dataset would get another card
+CARD_VERSION = 4  # raised when the same dataset would get another card
 PRETTY_NAME = "Machine descriptions of dermatology photographs"
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")

@@ -1,6 +1,7 @@
 """One description set as the card shows it: what made it, what it took, what it holds; all of it inert Markdown."""
 
 import json
+import re
 import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from dataset_card.facts import Facts
 from dataset_card.statistics import SetStatistics, spread
 
 N_FREQUENT, N_TYPICAL, N_VALUES = 8, 5, 6
+_REVISION = re.compile(r" --revision[ =]\S+")  # a branch moves, and a commit is said once
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class SetSection:
     cost: str
     prompt: str
     schema_name: str
+    schema_prompt: str
+    json_schema: str
     classes_in_prompt: str
     command: str
     lengths: str
@@ -42,7 +46,7 @@ class SetSection:
 def set_section(described: DescriptionSet, facts: Facts, plots: dict[str, str]) -> SetSection:
     """The section of one set; `plots` maps the file names of all plots of the dataset to what they show."""
     run, statistics = described.run, facts.statistics[described.name]
-    prompt = run.get("prompt", {})
+    prompt, schema = run.get("prompt", {}), run.get("schema") or {}
     return SetSection(
         name=described.name,
         is_primary=described.is_primary,
@@ -51,7 +55,9 @@ def set_section(described: DescriptionSet, facts: Facts, plots: dict[str, str]) 
         facts=markdown.table(["", ""], _facts(run), n_text_columns=2),
         cost=_cost(run, described.summary or {}),
         prompt=markdown.block(prompt.get("text", "")),
-        schema_name=markdown.plain((run.get("schema") or {}).get("name", "")),
+        schema_name=markdown.plain(schema.get("name", "")),
+        schema_prompt=markdown.block(schema["prompt"]) if "prompt" in schema else "",
+        json_schema=_json_block(schema["json_schema"]) if "json_schema" in schema else "",
         classes_in_prompt=_classes_in(str(prompt.get("text", "")), statistics),
         command=markdown.block(regenerate_command(run), "bash"),
         lengths=_lengths(statistics),
@@ -69,8 +75,8 @@ def regenerate_command(run: dict[str, Any]) -> str:
     """The command that made a run, with the model pinned to the commit that was used."""
     command, revision = str(run.get("command", "")), str(run.get("model", {}).get("revision", ""))
     is_commit = len(revision) == 40 and "/" in str(run.get("model", {}).get("id", ""))
-    if command.startswith("vl-dermnet annotate") and is_commit and "--revision" not in command:
-        return f"{command} --revision {revision}"
+    if command.startswith("vl-dermnet annotate") and is_commit:
+        return f"{_REVISION.sub('', command)} --revision {revision}"
     return command
 
 
@@ -124,6 +130,10 @@ def _facts(run: dict[str, Any]) -> list[list[object]]:
         "Described": run.get("created_at"),
     }
     return [[name, value] for name, value in facts.items() if value]
+
+
+def _json_block(value: object) -> str:
+    return markdown.block(json.dumps(value, indent=2, ensure_ascii=False), "json")
 
 
 def _cost(run: dict[str, Any], summary: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ def risks(facts: Facts) -> list[tuple[str, str]]:
         (
             "Skin tones and body sites",
             "they may be represented unevenly in the source, and models may describe darker skin and rarer sites less"
-            " well; the source records neither, so nothing here measures it",
+            " well; this dataset records neither, so nothing here measures it",
         ),
     ]
     if splits["n_excluded_across_splits"]:

@@ -179,7 +179,8 @@ def test_findings_are_json_of_the_schema_beside_the_same_text(photos, keys, tmp_
         assert calm[key].findings == ""
         assert schema.accepts(found[key].findings)
     assert json.loads(found[keys[3]].findings) == FINDINGS
-    assert read_json(tmp_path / "run" / "run.json")["schema"]["name"] == "derm"
+    told = read_json(tmp_path / "run" / "run.json")["schema"]
+    assert told == {name: getattr(schema, name) for name in ("name", "sha256", "prompt", "json_schema")}
 
 
 def test_findings_that_are_not_of_the_schema_are_left_out_and_flagged_and_the_text_stays(photos, keys, tmp_path):

@@ -1,10 +1,14 @@
 """DermNet's layout is recognised by its class names, and what differs from Kaggle's set is said, class by class."""
 
 import csv
+from html import unescape
 
 from PIL import Image
+from typer.testing import CliRunner
 
+from annotate.cli import app
 from builders.dermnet import CLASSES, N_FILES, compare_with_dermnet
+from builders.files import read_json
 from builders.index import index_images
 from builders.schema import IndexRow, image_id_of
 
@@ -67,3 +71,28 @@ def test_the_counts_are_those_of_the_published_index(shared_data):
         listed = {row["class"]: (int(row["train"]), int(row["test"])) for row in csv.DictReader(file)}
     assert listed == CLASSES
     assert N_FILES == 19_559
+
+
+def test_audit_and_build_show_the_comparison(tmp_path):
+    """Photographs of DermNet's folders, far too few: told on the way, and kept in what is written."""
+    root = tmp_path / "photos"
+    for number, label in enumerate(CLASSES):
+        path = root / "train" / label / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (80, 80), (number, 2 * number, 90)).save(path)
+    runner = CliRunner()
+    told = f"DermNet: 23 of 23 classes, 23 files; Kaggle's set has {N_FILES:,}"
+    short = f"  train/Urticaria Hives: 1 files, known are {CLASSES['Urticaria Hives'][0]:,} (-211)"
+    done = runner.invoke(app, ["audit", str(root), "--out", str(tmp_path / "audit"), "--workers", "0"])
+    assert done.exit_code == 0
+    assert told in done.stdout.splitlines()
+    assert short in done.stdout.splitlines()
+    assert read_json(tmp_path / "audit/audit.json")["dermnet"][0] == told
+    assert told in unescape((tmp_path / "audit/audit.html").read_text())
+    run = ["annotate", str(root), "--out", str(tmp_path / "run"), "--model", "tiny-internvl", "--engine", "scripted"]
+    assert runner.invoke(app, run).exit_code == 0
+    build = ["build", str(root), "--run", str(tmp_path / "run"), "--audit", str(tmp_path / "audit")]
+    done = runner.invoke(app, [*build, "--out", str(tmp_path / "dataset")])
+    assert done.exit_code == 0
+    assert told in done.stderr.splitlines()
+    assert f"- {told.replace('_', ' ')}." in (tmp_path / "dataset/README.md").read_text()

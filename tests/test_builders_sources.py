@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 import time
 import zipfile
@@ -10,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from builders.errors import UserError
+from builders.index import index_images
 from builders.sources import SOURCES, open_source, pinned
 from builders.sources.layout import is_image_path, split_and_label
+from builders.sources.zip import ZipSource
 
 FILES = {
     "train/papule/papule-1.jpg": b"1",
@@ -161,6 +165,33 @@ def test_a_damaged_zip_entry_is_an_os_error(archive):
     archive.write_bytes(bytes(data))
     with open_source(archive) as source, pytest.raises(OSError, match="the zip entry cannot be read"):
         source.read("train/papule/papule-1.jpg")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked_and_costs_no_other_file(tmp_path):
+    path, blank, noise = tmp_path / "photos.zip", io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (1500, 1500)).save(blank, "BMP")  # packs a thousandfold, and is small
+    Image.effect_noise((32, 32), 50).save(noise, "PNG")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train/papule/bomb.jpg", bytes(32 * 1024**2))
+        file.writestr("train/papule/blank.bmp", blank.getvalue())
+        file.writestr("train/papule/noise.png", noise.getvalue())
+    rows = {row.path: row for row in index_images(path, n_workers=0)}
+    refused = rows["train/papule/bomb.jpg"]
+    assert refused.status == "refused"
+    assert re.search(r"it unpacks \d\d,\d{3} bytes to 33,554,432, a zip bomb\? at most 100 times", refused.reason)
+    assert [rows[f"train/papule/{name}"].status for name in ("blank.bmp", "noise.png")] == ["ok", "ok"]
+    with ZipSource(path) as source, pytest.raises(OSError, match="a zip bomb"):
+        source.read("train/papule/bomb.jpg")
+
+
+def test_a_zip_that_states_too_little_is_read_no_further(tmp_path):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.jpg", bytes(8 * 1024**2))
+    lying = path.read_bytes().replace((8 * 1024**2).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    path.write_bytes(lying)
+    with ZipSource(path) as source, pytest.raises(OSError, match="the zip entry cannot be read"):
+        source.read("a.jpg")
 
 
 def test_a_damaged_deflate_stream_is_an_os_error(tmp_path):

@@ -23,6 +23,7 @@ from dataset_card.choices import CARD_VERSION, CardChoices, CardLicense, mark_of
 from dataset_card.columns import COLUMNS, FLAGS
 from dataset_card.facts import gather
 from dataset_card.metadata import size_category
+from dataset_card.set_section import regenerate_command
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -175,6 +176,16 @@ def test_every_set_tells_where_it_comes_from(dataset):
         "```bash\nvl-dermnet build IMAGES --run runs/tiny-doctor --run runs/other --out DATASET --seed 0"
         f" --primary tiny-doctor{with_images}\n```" in body(dataset)
     )
+
+
+@pytest.mark.parametrize("said", ["", " --revision main", " --revision=refs/pr/3"])
+def test_a_branch_that_was_asked_for_is_printed_as_the_commit_that_it_was(said):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    run = {
+        "command": f"vl-dermnet annotate photos{said} --model a/b --out run",
+        "model": {"id": "a/b", "revision": commit},
+    }
+    assert regenerate_command(run) == f"vl-dermnet annotate photos --model a/b --out run --revision {commit}"
 
 
 def test_a_prompt_that_names_a_class_is_told(photographs, make_run, tmp_path):
@@ -364,8 +375,13 @@ def test_findings_are_shown_by_their_most_frequent_values(photographs, make_run,
         return replace(each, findings=json.dumps({"site": "arm", "colour": ["red", "pink"]}))
 
     run = make_run(change=find)
-    write_json(run / "run.json", {**read_json(run / "run.json"), "schema": {"name": "derm", "sha256": "0" * 64}})
+    schema = {"name": "derm", "sha256": "0" * 64, "prompt": "Which ```site```?", "json_schema": {"type": "object"}}
+    write_json(run / "run.json", {**read_json(run / "run.json"), "schema": schema})
     build(BuildConfig(images=photographs, runs=(run,), out=tmp_path / "out"), finish=write_card)
+    assert "asked for on their own, with the photograph:\n\n````text\nWhich ```site```?\n````\n" in body(
+        tmp_path / "out"
+    )
+    assert 'JSON of this schema:\n\n```json\n{\n  "type": "object"\n}\n```\n' in body(tmp_path / "out")
     found = table_after(body(tmp_path / "out"), "Findings, in the words of the schema `derm`")
     assert found == {"site": ["arm (100 %)", "1"], "colour": ["pink (100 %), red (100 %)", "2"]}
 

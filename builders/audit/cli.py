@@ -62,6 +62,7 @@ def _lines(audit: Any) -> list[str]:
     """The figures that a person asks for first, one per line."""
     lines = [
         f"files: {audit.contents.n_files:,}, refused {audit.contents.n_refused:,}",
+        *audit.dermnet,
         f"surplus byte copies: {audit.byte_copies.n_surplus:,} {_counts(audit.byte_copies.n_surplus_per_split)}",
         f"groups: {audit.groups.n_groups:,} of {audit.groups.n_files:,} files, {audit.groups.n_across_splits:,} across"
         f" splits, {audit.groups.n_conflicts:,} with contradicting labels",

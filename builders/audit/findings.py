@@ -25,12 +25,16 @@ class FeatureFacts:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """All findings, as `audit.json` holds them. A part that was not run is None, and `not_run` says why."""
+    """All findings, as `audit.json` holds them. A part that was not run is None, and `not_run` says why.
+
+    `dermnet` compares the files with Kaggle's DermNet, in lines to show; none where it is another set.
+    """
 
     schema_version: int
     settings: dict[str, Any]
     not_run: dict[str, str]
     contents: Contents
+    dermnet: list[str]
     blank: Listing | None
     balance: dict[str, Balance]
     byte_copies: ByteCopies

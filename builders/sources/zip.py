@@ -10,6 +10,8 @@ from builders.errors import UserError
 from builders.sources.layout import MAX_FILE_BYTES, check_size, is_image_path
 from builders.sources.naming import check_names
 
+MAX_PACKED, FREELY_PACKED_BYTES = 100, 16 * 1024**2  # photographs hardly shrink in a zip; a blank bitmap may, if small
+
 
 class ZipSource:
     """All image files in a zip, by their names in it; names that leave the archive's root are refused."""
@@ -35,13 +37,23 @@ class ZipSource:
         yield from sorted(name for name in set(names) if is_image_path(name))
 
     def read(self, path: str) -> bytes:
-        """The bytes of one entry, its checksum verified; `OSError` if it is damaged, locked or absurdly large."""
+        """The bytes of one entry, its checksum verified; `OSError` if it is damaged, locked, too large or a bomb."""
         check_size(self.size(path))
+        self._check_packing(path)
         try:
             with self._zip.open(path) as file:
                 return file.read(MAX_FILE_BYTES + 1)
         except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
             raise OSError(f"the zip entry cannot be read: {error}") from error
+
+    def _check_packing(self, path: str) -> None:
+        """Raise `OSError` for an entry that unpacks to a multiple of itself that no photograph does."""
+        entry = self._zip.getinfo(path)
+        packed, unpacked = entry.compress_size, entry.file_size
+        if unpacked > max(FREELY_PACKED_BYTES, MAX_PACKED * packed):
+            raise OSError(
+                f"it unpacks {packed:,} bytes to {unpacked:,}, a zip bomb? at most {MAX_PACKED} times as many are read"
+            )
 
     def size(self, path: str) -> int:
         """The unpacked length of one entry in bytes, as the archive states it."""

@@ -128,7 +128,6 @@ def _pictures(
     make_thumbnails(photographs, len(pairs), THUMBNAIL_PX, keep, unshown)
     absent = unshown.missing + unshown.changed
     if absent:
-        say(
-            f"{len(absent)} of {len(pairs)} photographs are not in {images or dataset}, or have other bytes: {some(absent)}"
-        )
+        where = images or dataset
+        say(f"{len(absent)} of {len(pairs)} photographs are not in {where}, or have other bytes: {some(absent)}")
     return thumbnails
