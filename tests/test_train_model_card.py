@@ -54,7 +54,8 @@ def test_the_card_tells_the_facts_of_the_run(model):
     assert f"| Dataset fingerprint | {training['fingerprint']} |" in text
     assert f"| Trained on | {training['n_train']} photographs, protocol official |" in text
     assert "clinical use" in text
-    assert "a machine wrote and no clinician reviewed" in text
+    assert "under the name of example/tiny-doctor (engine scripted)" in text
+    assert "No clinician reviewed them." in text
 
 
 def test_the_card_tells_the_test_scores_of_its_kind_with_intervals_and_protocols(model):
@@ -71,7 +72,11 @@ def test_the_card_tells_the_test_scores_of_its_kind_with_intervals_and_protocols
     assert "| 71.2 ± 0.5 |" in told
     assert "| −1.5, −2.2 to +0.8 |" in told
     assert "They are in the experiment's `results.json`" in model_card(values)
-    assert "a machine wrote" not in model_card({**values, "text": None})
+    assert "Of its text side" not in model_card({**values, "text": None})
+    values["training"]["described_by"]["engine"]["kind"] = "vllm"
+    assert "Descriptions are machine-written, by example/tiny-doctor at 0123456789ab. No clinician" in model_card(
+        values
+    )
 
 
 def test_foreign_text_in_a_card_does_nothing():

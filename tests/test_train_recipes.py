@@ -1,5 +1,6 @@
 """train --recipe: its settings, what was given otherwise, and the assumptions, told without starting anything."""
 
+import html
 import json
 
 import pytest
@@ -20,7 +21,8 @@ def plan(*words):
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_setting_of_a_recipe_is_one_of_the_config(name):
     assert set(RECIPES[name].settings) <= set(TrainConfig.model_fields)
-    assert RECIPES[name].assumptions
+    explained = {setting for each in RECIPES[name].assumptions for setting in each.settings}
+    assert explained == set(RECIPES[name].settings) - {"models"}  # nothing is set without a word on why
 
 
 def test_a_hidden_layer_that_is_typed_wins_over_a_recipe():
@@ -45,6 +47,13 @@ def test_what_is_typed_wins_and_is_recorded():
     assert sorted(found["settings"]["recipe_overrides"]) == ["image_backbone", "models", "n_seeds"]
 
 
+def test_an_assumption_that_was_overridden_says_so():
+    found = plan("--recipe", "paper", "--seeds", "2", "--text-backbone", "/somewhere/minilm")["assumptions"]
+    assert found[0].endswith("overridden: n_seeds = 2, text_backbone = minilm.")
+    assert [line.partition(":")[0] for line in found if "Not so here" in line] == ["Checkpoints", "Seeds"]
+    assert plan()["assumptions"] == []
+
+
 def test_a_recipe_trains_and_the_experiment_tells_it(photographs, make_run, backbones, tmp_path, private_cache):
     from builders.build import BuildConfig, build
 
@@ -56,6 +65,19 @@ def test_a_recipe_trains_and_the_experiment_tells_it(photographs, make_run, back
     config = read_json(tmp_path / "exp" / "config.json")
     assert config["recipe"] == "paper"
     assert "epochs" in config["recipe_overrides"]
+    results = read_json(tmp_path / "exp" / "results.json")
+    assert len(config["assumptions"]) == 1 + len(RECIPES["paper"].assumptions)
+    assert results["assumptions"] == config["assumptions"]
+    assert set(config["assumptions"]) < set(results["table"]["notes"])
+    assert results["described_by"]["model"]["id"] == "example/tiny-doctor"
+    page = (tmp_path / "exp" / "report.html").read_text(encoding="utf-8")
+    for line in config["assumptions"]:
+        assert line in html.unescape(page)
+
+    words = [word for word in words if word not in ("--recipe", "paper")]  # more runs, of the same settings
+    ended = CliRunner().invoke(app, ["train", str(tmp_path / "dataset"), "--out", str(tmp_path / "exp"), *words])
+    assert ended.exit_code == 0, ended.output
+    assert read_json(tmp_path / "exp" / "config.json")["assumptions"] == config["assumptions"]
 
 
 def test_an_unknown_recipe_is_a_clear_error():

@@ -224,7 +224,7 @@ def chosen(experiment, protocol):
     return max(scores, key=scores.get)
 
 
-TITLES = {"image_only": "ViT (image only)", "concat": "Concat", "attention_pooling": "Attention pooling"}
+TITLES = {"image_only": "vit (image only)", "concat": "Concat", "attention_pooling": "Attention pooling"}
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -273,7 +273,7 @@ def test_the_confusion_matrix_is_that_of_scikit_learn(experiment):
 
 def test_missing_modalities_are_those_of_scikit_learn(page, experiment):
     rows = {row[0]: row[1:] for row in page.tables["Accuracy in % and macro-F1 on test"][0]}
-    assert "ViT (image only)" not in rows
+    assert "vit (image only)" not in rows
     for kind, place in (("text", 2), ("image", 4)):
         scores = []
         for seed in (0, 1):

@@ -14,6 +14,9 @@ from rich.console import Console
 from sklearn.metrics import f1_score
 
 from builders.errors import UserError
+from builders.files import read_json, write_json
+from train.config import TrainConfig
+from train.recipes import RECIPES
 from train.table import experiment_table, table_json
 from train.table.render import latex, markdown
 from train.table.rows import Delta
@@ -26,8 +29,14 @@ def write(folder, name, labels, predicted, groups=None):
     pq.write_table(pa.table(columns), folder / f"predictions/{name}.parquet")
 
 
+def write_config(folder, **changes):
+    settings = TrainConfig(dataset="dermnet", out=folder, **changes).model_dump(mode="json")
+    write_json(folder / "config.json", settings)
+
+
 @pytest.fixture
 def experiment(tmp_path):
+    write_config(tmp_path)
     write(tmp_path, "image_only-official-0", "aabb", "aabb")
     write(tmp_path, "image_only-official-1", "aabb", "aaba")
     write(tmp_path, "image_only-clean-0", "ab", "ab")
@@ -255,6 +264,72 @@ def table_parts(table):
     from train.table.words import parts
 
     return parts(table)
+
+
+def test_rows_of_one_encoder_are_called_after_the_experiments_own(experiment):
+    write_config(experiment, image_backbone="facebook/dinov2-small", text_backbone="/somewhere/minilm")
+    table = experiment_table(experiment)
+    assert [row.title for row in table.rows[:2]] == ["minilm (text only)", "dinov2-small (image only)"]
+    assert table.rows[0].published_accuracy == 35.66
+    assert "official: minus dinov2-small (image only)" in [part.title for part in table_parts(table)]
+    assert (
+        "Not the paper's encoders, which are ViT and BERT: image dinov2-small, text minilm."
+        in experiment_table(experiment).notes()
+    )
+
+
+def test_a_folder_that_does_not_tell_its_encoders_is_not_said_to_have_the_papers(experiment):
+    (experiment / "config.json").unlink()
+    table = experiment_table(experiment)
+    assert [row.title for row in table.rows[:2]] == ["Text only", "Image only"]
+    assert table.notes()[-1].startswith("Who wrote the texts is not told: config.json is not in this folder.")
+
+
+def test_features_from_files_are_named_and_no_text_is_said_to_be_machine_written(experiment):
+    given = {
+        "features": ("a.npz",),
+        "is_frozen": True,
+        "image_features": ("clip", "resnet"),
+        "text_features": ("dino",),
+    }
+    write_config(experiment, **given)
+    table = experiment_table(experiment)
+    assert [row.title for row in table.rows[:2]] == ["dino (text only)", "clip + resnet (image only)"]
+    assert table.notes()[-1] == (
+        "No texts were read: text stands for features from a file (dino), supplied with the data; who wrote what they "
+        "are of is not known here. Research only, not for clinical use."
+    )
+    write_config(experiment, **given, image_features_of="CLIP and ResNet-50", text_features_of="MiniLM of age and sex")
+    table = experiment_table(experiment)
+    assert table.rows[1].title == "CLIP and ResNet-50 (image only)"
+    assert "(MiniLM of age and sex)" in table.notes()[-1]
+    assert "machine-written" not in table.as_markdown()
+
+
+def test_who_wrote_the_descriptions_is_told(experiment):
+    settings = read_json(experiment / "config.json")
+    written = {"model": {"id": "OpenGVLab/InternVL3-8B-hf", "revision": "0123456789abcdef"}, "engine": {"kind": "vllm"}}
+    write_json(experiment / "config.json", {**settings, "described_by": written})
+    assert experiment_table(experiment).notes()[-1] == (
+        "Descriptions are machine-written, by OpenGVLab/InternVL3-8B-hf at 0123456789ab. Research only, not for "
+        "clinical use."
+    )
+    written["engine"]["kind"] = "scripted"
+    write_json(experiment / "config.json", {**settings, "described_by": written})
+    assert "come from a table" in experiment_table(experiment).notes()[-1]
+
+
+def test_a_table_made_with_a_recipe_tells_what_it_assumes_and_what_was_overridden(experiment):
+    write_config(experiment, recipe="paper", recipe_overrides=("n_seeds", "lr"), n_seeds=2, lr=0.5)
+    notes = experiment_table(experiment).notes()
+    assert any(note.endswith("overridden: n_seeds = 2, lr = 0.5.") for note in notes)
+    for each in RECIPES["paper"].assumptions:
+        (note,) = (note for note in notes if note.startswith(each.text))
+        assert ("Not so here" in note) == bool({"n_seeds", "lr"} & {*each.settings})
+    write_json(experiment / "config.json", {**read_json(experiment / "config.json"), "assumptions": ["As told then."]})
+    notes = experiment_table(experiment).notes()
+    assert "As told then." in notes
+    assert not any(note.startswith("Recipe") for note in notes)
 
 
 def test_a_folder_without_predictions_says_how_to_get_some(tmp_path):

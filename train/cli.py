@@ -224,21 +224,17 @@ def _tell_plan(config: "TrainConfig", json: bool) -> None:
     """What a call would do: nothing is loaded for it."""
     from json import dumps
 
-    from train.recipes import RECIPES
+    from train.recipes import assumed
 
     settings = config.model_dump(mode="json")
+    assumptions = assumed({**settings, "epochs": config.n_epochs})
     n_runs = len(config.protocols) * config.n_seeds * len(config.models)
-    chosen = RECIPES.get(config.recipe or "")
     if json:
-        assumptions = list(chosen.assumptions) if chosen else []
         plan = {"n_runs": n_runs, "epochs_each": config.n_epochs, "assumptions": assumptions, "settings": settings}
         typer.echo(dumps(plan, indent=2, ensure_ascii=False))
         return
-    if chosen:
-        typer.echo(f"recipe {config.recipe}: {chosen.title}")
-        for line in chosen.assumptions:
-            typer.echo(f"  - {line}")
-        typer.echo(f"overridden: {', '.join(config.recipe_overrides) or 'nothing'}")
+    for line in assumptions:
+        typer.echo(f"- {line}")
     for name, value in settings.items():
         typer.echo(f"{name}: {value}")
     typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each, and controls; nothing was started")
@@ -257,6 +253,13 @@ def train_features(
     ] = None,
     second: Annotated[
         list[str] | None, typer.Option(help="Array for what they call the text; repeat to put several together.")
+    ] = None,
+    first_of: Annotated[
+        str | None,
+        typer.Option(help="What --first is of, in words, such as DINOv2-S: a row of the table is called so."),
+    ] = None,
+    second_of: Annotated[
+        str | None, typer.Option(help="The same of --second, such as 'MiniLM of age, sex and site'.")
     ] = None,
     model: Annotated[list[str] | None, typer.Option(help="As for train; by default the paper's six rows.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
@@ -298,6 +301,8 @@ def train_features(
             features=tuple(features),
             image_features=tuple(first or ()),
             text_features=tuple(second or ()),
+            image_features_of=first_of,
+            text_features_of=second_of,
             out=out,
             models=tuple(model or ()),
             n_seeds=seeds,

@@ -86,6 +86,8 @@ class TrainConfig(BaseModel):
     features: tuple[Path, ...] = ()  # if any, `dataset` is a labelled list
     image_features: tuple[str, ...] = ()  # arrays in them, side by side: what models call the image
     text_features: tuple[str, ...] = ()  # and what they call the text
+    image_features_of: str | None = None  # what the first are features of, for names of rows and the notes of a table
+    text_features_of: str | None = None
 
     # Controls (train/controls): of which models, and the encoder that `second_image` puts in place of the text's.
     second_image_backbone: str | None = None

@@ -32,11 +32,13 @@ from train.model_card import refresh_cards
 from train.parts import Parts, load_parts
 from train.processes import Processes, joined_processes
 from train.progress import progress_bar, say
+from train.recipes import assumed
 from train.report.write import write_report
 from train.table import experiment_table
 
 _SMALL_BATCH = 1 << 23  # values that a step reads
-_MAY_COME = ("second_image_backbone", "second_image_revision")  # named later, when a control asks for it
+# Named later: when a control asks for it, and what changes no number.
+_MAY_COME = ("second_image_backbone", "second_image_revision", "image_features_of", "text_features_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
             {
                 "fingerprint": examples.fingerprint,
                 "commit": examples.commit,
+                "described_by": examples.described_by,
+                "assumptions": read_json(config.out / "config.json")["assumptions"],
                 "table": table,
                 "runs": records(config),
             },
@@ -233,9 +237,13 @@ def threads_for(model: FusionModel, inputs: Inputs, config: TrainConfig, device:
 
 
 def _write_config(config: TrainConfig, examples: Examples) -> None:
-    """Write the resolved config, or check that the folder's experiment is the one that is asked for."""
+    """Write the resolved config, or check that the folder's experiment is the one that is asked for.
+
+    Beside the settings: who described the images, and what a recipe assumes, also one that an earlier call named.
+    """
     path = config.out / "config.json"
     resolved = {**config.model_dump(mode="json"), "epochs": config.n_epochs, "fingerprint": examples.fingerprint}
+    assumptions = assumed(resolved)
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file, and an experiment is a folder", "choose another --out")
     if path.is_file() and (
@@ -250,9 +258,10 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
                     f"{config.out} holds an experiment with another {key}: there {before.get(key)!r}, now {value!r}",
                     "choose another --out, or delete the folder to train everything again",
                 )
+        assumptions = assumptions or before.get("assumptions", assumed(before))
     elif not path.is_file() and config.out.is_dir() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty and holds no experiment", "choose another --out")
-    write_json(path, resolved)
+    write_json(path, {**resolved, "described_by": examples.described_by, "assumptions": assumptions})
 
 
 def _without_places(values: dict[str, Any]) -> dict[str, Any]:

@@ -153,7 +153,7 @@ class ModelConfig(BaseModel):
     hidden_dims: tuple[int, ...] = ()
     dropout: float = 0.0
     training: dict[str, Any]
-    notice: str = "Research model trained on machine-written descriptions. Not a medical device; not for clinical use."
+    notice: str = "Research model. Not a medical device; not for clinical use."
 
 
 def save_model(

@@ -5,13 +5,12 @@ from typing import Any
 
 from builders.files import read_json, write_atomic
 from builders.markdown import plain
+from train.origin import said_of_texts
 
 _DERMNET = (
     "On the Kaggle copy of DermNet, the official split has byte copies and near-copies of training photographs in its"
     " test part, so scores of the protocol `official` are optimistic there; the protocol `clean` leaves copies out."
 )
-
-_MACHINE_WRITTEN = ["> Its text side was trained on descriptions that a machine wrote and no clinician reviewed."]
 
 
 def refresh_cards(experiment: Path, table: dict[str, Any]) -> None:
@@ -59,7 +58,7 @@ def model_card(config: dict[str, Any], table: dict[str, Any] | None = None) -> s
         f"# {plain(config['fusion'])}, trained by vl-dermnet",
         "",
         "> **For research. Not a medical device, not for diagnosis, triage, treatment or any clinical use.**",
-        *(_MACHINE_WRITTEN if config["text"] else []),
+        *([_of_texts(settings, training.get("described_by"))] if config["text"] else []),
         "",
         "| fact | value |",
         "| --- | --- |",
@@ -101,6 +100,11 @@ def model_card(config: dict[str, Any], table: dict[str, Any] | None = None) -> s
         *(f"- {plain(name)}" for name in config["class_names"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _of_texts(settings: dict[str, Any], described_by: dict[str, Any] | None) -> str:
+    said = f"> Of its text side: {plain(said_of_texts(settings, described_by))}"
+    return said if settings.get("features") else f"{said} No clinician reviewed them."
 
 
 def _test_scores(fusion: str, table: dict[str, Any] | None) -> list[str]:

@@ -1,9 +1,19 @@
 """Settings of whole experiments, and beside each what its source leaves open: plain values, one entry a recipe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from train.config import PAPER_MODELS
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """Why something that the source leaves open is so; `settings` are the fields of `TrainConfig` that it explains."""
+
+    text: str
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +22,7 @@ class Recipe:
 
     title: str
     settings: dict[str, Any]
-    assumptions: tuple[str, ...]
+    assumptions: tuple[Assumption, ...]
 
 
 RECIPES: dict[str, Recipe] = {
@@ -40,20 +50,76 @@ RECIPES: dict[str, Recipe] = {
             "is_augmented": True,
         },
         assumptions=(
-            "Checkpoints: the slides say ViT and BERT; these two are the usual base-sized ones, of ImageNet-21k and "
-            "English, and a public ViT of this checkpoint reaches the paper's image-only accuracy on DermNet.",
-            "Learning rates, weight decay, warm-up, batch size and epochs are not in the slides: usual values for "
-            "fine-tuning base-sized encoders, larger for the new head, and a cosine down to zero.",
-            "Validation: the slides name none. A tenth of train is held out by groups of copies; the epoch with the "
-            "best macro-F1 there is tested, once.",
-            "Seeds: the paper reports one run. Five are trained, because seeds differ by about as much as its rows.",
-            "Augmentation (flips and shifts) is not in the slides; texts stay as they are.",
-            "Text length: descriptions beyond 256 tokens are cut, and counted.",
-            "Gating: 'sigmoid feature selection' is read as sigmoid(W [v; t] + b) * [v; t]; gmu is there as well.",
-            "Dual FiLM: gamma and beta are predicted by one linear layer per direction, which starts at zero.",
-            "F1 is macro: on this test set a weighted F1 would lie near the accuracy, and the published ones do not.",
-            "Descriptions: which InternVL, and its settings, the slides do not say; a dataset's provenance tells them.",
-            "Split: official is Kaggle's, as in the paper, whose test holds copies of train; clean is beside it.",
+            Assumption(
+                "Checkpoints: the slides say ViT and BERT; these two are the usual base-sized ones, of ImageNet-21k "
+                "and English, and a public ViT of this checkpoint reaches the paper's image-only accuracy on DermNet.",
+                ("image_backbone", "text_backbone"),
+            ),
+            Assumption(
+                "Learning rates, weight decay, warm-up, batch size and epochs are not in the slides: usual values for "
+                "fine-tuning base-sized encoders, larger for the new head, and a cosine down to zero.",
+                ("lr", "image_lr", "text_lr", "weight_decay", "warmup_fraction", "batch_size", "epochs"),
+            ),
+            Assumption(
+                "Fine-tuned, as a column of the slides says: of which layers, and on which loss, it does not say. Here "
+                "the whole encoders, on cross-entropy without smoothing or weights.",
+                ("is_frozen", "label_smoothing", "imbalance"),
+            ),
+            Assumption(
+                "Validation: the slides name none. A tenth of train is held out by groups of copies; the epoch with "
+                "the best macro-F1 there is tested, once."
+            ),
+            Assumption(
+                "Seeds: the paper reports one run. Five are trained, because seeds differ by about as much as its "
+                "rows.",
+                ("n_seeds",),
+            ),
+            Assumption(
+                "Augmentation (flips and shifts) is not in the slides; texts stay as they are.", ("is_augmented",)
+            ),
+            Assumption("Text length: descriptions beyond 256 tokens are cut, and counted.", ("max_text_tokens",)),
+            Assumption("Head: not in the slides; one linear layer.", ("hidden_dims",)),
+            Assumption(
+                "Gating: 'sigmoid feature selection' is read as sigmoid(W [v; t] + b) * [v; t]; gmu is there as well."
+            ),
+            Assumption(
+                "Dual FiLM: gamma and beta are predicted by one linear layer per direction, which starts at zero."
+            ),
+            Assumption(
+                "F1 is macro: on this test set a weighted F1 would lie near the accuracy, and the published ones do "
+                "not."
+            ),
+            Assumption(
+                "Descriptions: which InternVL, and its settings, the slides do not say; a dataset's provenance tells "
+                "them."
+            ),
+            Assumption(
+                "Split: official is Kaggle's, as in the paper, whose test holds copies of train; clean is beside it.",
+                ("protocol",),
+            ),
         ),
     )
 }
+
+
+def assumed(config: Mapping[str, Any]) -> list[str]:
+    """Every assumption of the recipe that a resolved `config` names, and where it was overridden; else nothing."""
+    recipe = RECIPES.get(config.get("recipe") or "")
+    if recipe is None:
+        return []
+    overridden: list[str] = list(config["recipe_overrides"])
+
+    def here(names: list[str]) -> str:
+        return ", ".join(f"{name} = {_shown(config[name])}" for name in names)
+
+    said = [f"Recipe {config['recipe']}: {recipe.title}; overridden: {here(overridden) or 'nothing'}."]
+    for each in recipe.assumptions:
+        other = [name for name in each.settings if name in overridden]
+        said.append(each.text + (f" Not so here: {here(other)}." if other else ""))
+    return said
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(str(each) for each in value) or "none"
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else str(value)

@@ -60,6 +60,8 @@ def study(
         features=(features, texts),
         image_features=IMAGE,
         text_features=("text",),
+        image_features_of="DINOv2-S, four layers and patches",
+        text_features_of=f"{Path(text_backbone).name} of age, sex and site",
         out=work / "experiment",
         models=models,
         n_seeds=n_seeds,

@@ -48,6 +48,8 @@ def main(
         features=(features, texts),
         image_features=("pooled", "pooled_2", "pooled_3", "pooled_4", "patch_mean"),
         text_features=("text",),
+        image_features_of="DINOv2-S, four layers and patches",
+        text_features_of=f"{Path(text_backbone).name} of age, region and symptoms",
         out=work / "experiment",
         models=MODELS,
         controls=("all",),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.metrics import accuracy, macro_f1
+from train.origin import read_origin
 from train.statistics.bootstrap import Resampled, Resamples, draw_groups, draw_seeds, interval, resample
 from train.statistics.interval import t_interval
 from train.statistics.paired import holm, mcnemar_exact, plurality
@@ -18,7 +19,11 @@ from train.table.rows import Comparison, Delta, Row, Score, Table
 
 
 def experiment_table(folder: Path) -> Table:
-    """The table of an experiment folder, from `predictions/*.parquet`. Raises `UserError` where there are none."""
+    """The table of an experiment folder: numbers from `predictions/*.parquet`, names from `config.json`.
+
+    Raises `UserError` where there are no predictions.
+    """
+    origin = read_origin(folder)
     protocols = read_predictions(folder)
     judged = {protocol: _judge(tested) for protocol, tested in protocols.items()}
     present = {model for tested in protocols.values() for model in tested.models}
@@ -28,8 +33,9 @@ def experiment_table(folder: Path) -> Table:
         ours = {protocol: found[0][model] for protocol, found in judged.items() if model in found[0]}
         against = {protocol: found[1][model] for protocol, found in judged.items() if model in found[1]}
         over_control = {protocol: found[2][model] for protocol, found in judged.items() if model in found[2]}
-        rows.append(Row(model, title_of(model), published[0], published[1], ours, against, over_control))
-    return Table(tuple(rows), tuple(protocols))
+        title = title_of(model, origin)
+        rows.append(Row(model, title, published[0], published[1], ours, against, over_control))
+    return Table(tuple(rows), tuple(protocols), origin)
 
 
 def table_json(table: Table) -> str:

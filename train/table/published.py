@@ -1,5 +1,7 @@
 """What the reproduced paper reports, and what its rows are called."""
 
+from train.origin import Origin
+
 # Its rows on DermNet's own split (4,002 test images), one seed each: name, accuracy in %, macro-F1.
 PUBLISHED: dict[str, tuple[str, float, float]] = {
     "text_only": ("BERT (text only)", 35.66, 0.2992),
@@ -24,8 +26,14 @@ def reads_both(model: str) -> bool:
     return parent_of(model) is None and model not in UNIMODAL
 
 
-def title_of(model: str) -> str:
-    """`Attention pooling: shuffled text` for `attention_pooling+shuffled_text`."""
+def title_of(model: str, origin: Origin) -> str:
+    """`Attention pooling: shuffled text` for `attention_pooling+shuffled_text`.
+
+    A row of one encoder is named after the experiment's own where that is not the paper's: `dinov2-small (image only)`.
+    """
     name, _, control = model.partition("+")
     title = PUBLISHED[name][0] if name in PUBLISHED else name
+    for alone, encoder, what in ((BASELINE, origin.image, "image only"), ("text_only", origin.text, "text only")):
+        if name == alone and encoder != "":
+            title = f"{encoder} ({what})" if encoder else what.capitalize()
     return f"{title}: {control.replace('_', ' ')}" if control else title

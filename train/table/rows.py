@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from rich.console import RenderableType
 
+from train.origin import Origin
 from train.statistics.interval import Interval
 from train.table import render, words
 from train.table.sentences import sentences
@@ -82,10 +83,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows in the paper's order, then other models, then controls; and the protocols that stand side by side."""
+    """The rows in the paper's order, then other models, then controls; and the protocols that stand side by side.
+
+    `origin` is what stood for image and text: what the rows are called and what the notes say of texts follows from it.
+    """
 
     rows: tuple[Row, ...]
     protocols: tuple[str, ...]
+    origin: Origin
 
     def as_json(self) -> dict[str, Any]:
         """For machines; numbers unrounded."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from train.statistics.bootstrap import N_RESAMPLES
 from train.statistics.interval import Interval
 from train.table.numbers import METRICS, p_text, plus_minus, signed, span
+from train.table.published import BASELINE, title_of
 from train.table.render import Part
 from train.table.sentences import sentences
 
@@ -23,10 +24,11 @@ PROTOCOLS = ("official", "clean")
 def parts(table: "Table") -> list[Part]:
     """The paper's table; then by protocol intervals, each row against the image alone, each model against controls."""
     found = [overview(table)]
+    baseline = title_of(BASELINE, table.origin)
     for protocol in table.protocols:
         found.append(_intervals(table, protocol))
         against = {row.title: row.against_image_only.get(protocol) for row in table.rows}
-        found += _differences(f"{protocol}: minus ViT (image only)", "model", against)
+        found += _differences(f"{protocol}: minus {baseline}", "model", against)
         over = {row.title: row.model_minus_control.get(protocol) for row in table.rows}
         found += _differences(f"{protocol}: model minus its control", "control", over)
     return found
@@ -122,7 +124,8 @@ def notes(table: "Table") -> list[str]:
             else []
         ),
         *(note for control, note in CONTROL_NOTES.items() if any(row.model.endswith(control) for row in table.rows)),
-        "Descriptions are machine-written. Research only, not for clinical use.",
+        *table.origin.about,
+        f"{table.origin.texts} Research only, not for clinical use.",
     ]
 
 
