@@ -60,6 +60,17 @@ def test_an_unknown_control_is_named_before_anything_is_read():
     assert str(raised).startswith("unknown control 'upside_down'; choose one of: constant_text, emap, empty_text,")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "limit"), [("--weight-decay", "-1", "0"), ("--warmup", "1", "0.99"), ("--warmup", "-1", "0")]
+)
+def test_a_share_or_a_decay_that_cannot_be_says_what_is_allowed(option, value, limit):
+    ended = call("train", "dataset", "--out", "exp", option, value)
+    assert ended.exit_code == 2
+    told = ANSI.sub("", ended.stderr)
+    assert option in told
+    assert re.search(rf"\b{re.escape(limit)}\b", told)
+
+
 def test_an_unknown_protocol_says_what_is_allowed():
     raised = call("train", "dataset", "--out", "exp", "--protocol", "kaggle").exception
     assert isinstance(raised, UserError)

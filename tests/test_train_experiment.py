@@ -190,6 +190,9 @@ def test_an_experiment_may_grow_but_not_change(config):
         f"{config().out} holds an experiment with another lr: there 0.001, now 0.5\n"
         "  fix: choose another --out, or delete the folder to train everything again"
     )
+    for name, value in (("weight_decay", 0.2), ("warmup_fraction", 0.3)):
+        with pytest.raises(UserError, match=f"holds an experiment with another {name}: there 0"):
+            run(config(**{name: value}))
 
 
 def test_a_dataset_that_changed_under_an_experiment_is_noticed(config, dataset, photographs, make_run):

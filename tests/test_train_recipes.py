@@ -4,10 +4,11 @@ import html
 import json
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from builders.files import read_json
-from train.cli import app
+from train.cli import PARAMETERS, app
 from train.config import TrainConfig
 from train.recipes import RECIPES
 
@@ -23,6 +24,18 @@ def test_every_setting_of_a_recipe_is_one_of_the_config(name):
     assert set(RECIPES[name].settings) <= set(TrainConfig.model_fields)
     explained = {setting for each in RECIPES[name].assumptions for setting in each.settings}
     assert explained == set(RECIPES[name].settings) - {"models"}  # nothing is set without a word on why
+
+
+def test_every_setting_of_a_recipe_can_be_typed():
+    typed = {parameter.name for parameter in get_command(app).commands["train"].params}
+    wanted = {PARAMETERS.get(setting, setting) for each in RECIPES.values() for setting in each.settings}
+    assert wanted <= typed
+
+
+def test_weight_decay_and_warmup_that_are_typed_win_over_a_recipe():
+    found = plan("--recipe", "paper", "--weight-decay", "0.2", "--warmup", "0")
+    assert (found["settings"]["weight_decay"], found["settings"]["warmup_fraction"]) == (0.2, 0.0)
+    assert found["settings"]["recipe_overrides"] == ["weight_decay", "warmup_fraction"]
 
 
 def test_a_hidden_layer_that_is_typed_wins_over_a_recipe():

@@ -14,6 +14,7 @@ PARAMETERS = {
     "is_frozen": "frozen",
     "is_augmented": "augment",
     "hidden_dims": "hidden_dim",
+    "warmup_fraction": "warmup",
 }
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ def train(
     lr: Annotated[float, typer.Option(help="Peak learning rate of the fusion.")] = 1e-3,
     image_lr: Annotated[float, typer.Option(help="Peak learning rate of the image backbone.")] = 5e-5,
     text_lr: Annotated[float, typer.Option(help="Peak learning rate of the text backbone.")] = 2e-5,
+    weight_decay: Annotated[
+        float, typer.Option(min=0, help="AdamW's, of matrices only: no bias, norm or scale decays.")
+    ] = 0.05,
+    warmup: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Share of all steps in which learning rates rise to their peak; 0 for none."
+        ),
+    ] = 0.1,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
     max_text_tokens: Annotated[int, typer.Option(min=1, help="Longer descriptions are cut, and counted.")] = 256,
     hidden_dim: Annotated[
@@ -169,6 +179,8 @@ def train(
         "lr": lr,
         "image_lr": image_lr,
         "text_lr": text_lr,
+        "weight_decay": weight_decay,
+        "warmup_fraction": warmup,
         "label_smoothing": label_smoothing,
         "max_text_tokens": max_text_tokens,
         "hidden_dims": tuple(hidden_dim or ()),
@@ -274,7 +286,7 @@ def train_features(
     epochs: Annotated[int | None, typer.Option(min=1, help="By default 60.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
+    weight_decay: Annotated[float, typer.Option(min=0, help="As for train.")] = 0.05,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
     refit: Annotated[bool, typer.Option("--refit", help="As for train.")] = False,
     control: Annotated[
