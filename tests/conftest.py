@@ -1,15 +1,15 @@
 """What several tests start from: a small collection of photographs, finished runs over it, the shared data, goldens.
 
-Fixtures: `photographs`, `make_run`, `backbones` (random encoders small enough to train), `shared_data` (real data sets
-beside the checkout, skipped where absent), `golden` (compares a text with tests/golden/<name>; `pytest --update-golden`
-rewrites it). No test may reach the network.
+Fixtures: `photographs`, `make_run`, `one_thread` (of torch), `backbones` (random encoders small enough to train),
+`shared_data` (real data sets beside the checkout, skipped where absent), `golden` (compares a text with
+tests/golden/<name>; `pytest --update-golden` rewrites it). No test may reach the network.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -165,6 +165,17 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread. Tiny tensors: a second one only waits, ten times longer on busy cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,9 @@ from train.inputs import LiveInputs
 from train.loop import fit
 from train.model import FusionModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MACHINE = {"system": "Linux", "n_cores": 2, "memory_gib": 8.0, "gpus": []}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(tmp_path, **options):

@@ -19,6 +19,8 @@ from train.inputs import LiveInputs
 from train.loop import fit
 from train.model import FusionModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PIXELS, TEXTS, LABELS, SPLIT = learnable_data(SHAPES["tiny"], 78)  # 54 train rows
 # Everything at once that a resume could forget: dropout, augmentation, averages, an uneven last batch in two parts.
 OPTIONS = {
@@ -32,14 +34,6 @@ OPTIONS = {
     "imbalance": "balanced_sampler",
     "modality_dropout": 0.3,
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class StoppedError(Exception):

@@ -21,6 +21,8 @@ from train.loop import fit, predict_logits
 from train.pixels import PixelConfig
 from train.texts import tokenise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N, DIM, CLASSES = 48, 6, ("acne", "psoriasis", "plaque")
 LABELS = np.arange(N) % 3
 SPLIT = Split(train=np.arange(0, 24), validation=np.arange(24, 34), test=np.arange(34, 46))  # two rows are in none
@@ -32,15 +34,6 @@ TEXTS = [f"{CLASSES[label]} w{i % 7} w{i % 5}" + " w0" * (i % 3) if i else "" fo
 BY_TEXT = sorted(
     {"shuffled_text", "shuffled_text_within_class", "empty_text", "constant_text", "random_text", "masked_text"}
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny tensors: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Patches(torch.nn.Module):

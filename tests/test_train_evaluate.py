@@ -26,19 +26,13 @@ from train.pixels import PixelConfig
 from train.texts import tokenise
 from train.word_spans import word_spans
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = ("acne", "eczema", "wart")
 TEXTS = ["A spotted lesion, red.", "scaly", "", "Red spotted scaly lesion on spotted skin."]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 N = 40
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

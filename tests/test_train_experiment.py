@@ -22,16 +22,9 @@ from train.model import load_fusion_model
 from train.predict import Predictor, predict
 from train.table import experiment_table
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny tensors: a second thread only waits, ten times longer where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from train.features import Features
 from train.fusion import FUSIONS
 from train.table import PUBLISHED
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = sorted(FUSIONS)
 POOLED = ("image_pooled", "text_pooled")
 SIZES = {
@@ -32,15 +34,6 @@ SIZES = {
     "n_classes": st.integers(2, 4),
     "seed": st.integers(0, 99),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Tiny tensors: a second thread only waits, ten times longer where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=[(), (5,)], ids=["linear", "hidden"])

@@ -8,15 +8,9 @@ from train.bench import gpu
 from train.bench.gpu import GpuBench, bench_gpu
 from train.bench.shapes import SHAPES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MACHINE = {"system": "Linux", "n_cores": 2, "memory_gib": 8.0, "gpus": []}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def bench(tmp_path, **changes):

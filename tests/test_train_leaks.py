@@ -23,16 +23,9 @@ from train.loop import predict_logits
 from train.model import FusionModel
 from train.parts import load_parts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny tensors: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -16,20 +16,13 @@ from train.model import FusionModel
 from train.pixels import PixelConfig
 from train.texts import TokenisedTexts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N, DIM, CLASSES = 90, 6, ("macule", "papule", "plaque")
 PIXELS = PixelConfig(
     resize="exact", resize_px=(8, 8), crop_px=(8, 8), resample=2, rescale_factor=1 / 255, mean=(0, 0, 0), std=(1, 1, 1)
 )
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tiny tensors: a second thread only waits, ten times longer where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Patches(torch.nn.Module):

@@ -14,17 +14,11 @@ from train.inputs import LiveInputs
 from train.loop import fit, predict_logits
 from train.model import FusionModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = SHAPES["tiny"]
 STEADY = replace(TINY, dropout=0.0)
 PIXELS, TEXTS, LABELS, SPLIT = learnable_data(TINY, 120)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def fitted(pixels=PIXELS, name="attention_pooling", shape=TINY, **options):

@@ -15,16 +15,10 @@ from train.loop import fit, predict_logits
 from train.model import FusionModel
 from train.trained import choose_trained, last_blocks, set_training, trained_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = SHAPES["tiny"]
 PIXELS, TEXTS, LABELS, SPLIT = learnable_data(TINY, 60)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(**options):
