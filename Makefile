@@ -5,7 +5,7 @@ SHELL := bash
 .PHONY: help install ray demo test test-all test-slow lint clean
 export PYTHON ?=
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 help:
 	@echo "make demo      photographs -> descriptions -> dataset -> classifier, in ./demo, on a CPU"

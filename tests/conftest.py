@@ -20,6 +20,10 @@ from builders.files import write_json, write_table
 from builders.index import index_images, write_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
 
+os.environ |= {  # children too; as many workers as cores run tests, and threads of all that wait for each other spin
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else every engine ties itself to all cores
+}
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}  # children too
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test judges how fast a machine is
