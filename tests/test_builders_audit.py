@@ -23,7 +23,7 @@ from builders.index import index_images, write_index
 from builders.sample import write_sample
 from builders.schema import image_id_of
 
-FILES = ["audit.html", "audit.json", "groups.parquet", "links.parquet", "splits.parquet"]
+FILES = ["audit.html", "audit.json", "audit.md", "groups.parquet", "links.parquet", "splits.parquet"]
 # file of `photos` -> what it is a near-copy of, and how it was turned
 NEAR_COPIES = {
     "test/papule/saved-again.jpg": ("train/papule/papule-1.jpg", "upright"),

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -26,6 +26,10 @@ def audit(
     copies: Annotated[
         Path | None, typer.Option(help="For a list without sha256: files (path, sha256) known to repeat others.")
     ] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet of paths and known groups, to hold those found against.")
+    ] = None,
+    known_column: Annotated[str, typer.Option(help="Column of KNOWN with the groups, like lesion_id.")] = "group",
     seed: Annotated[int, typer.Option(help="Of the derived splits, and of what is drawn.")] = 0,
     workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes; one per core by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
@@ -35,6 +39,7 @@ def audit(
     Example: vl-dermnet audit photos --out audit
     """
     from builders.audit.config import AuditConfig
+    from builders.audit.figures import figures
     from builders.audit.job import REPORT_FILE, run_audit
 
     config = AuditConfig(
@@ -45,6 +50,8 @@ def audit(
         features=features,
         encoders=tuple(encoder or ()),
         feature_ratio=feature_ratio,
+        known=known,
+        known_column=known_column,
         seed=seed,
         n_workers=workers,
     )
@@ -52,34 +59,7 @@ def audit(
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found) | {"seconds": seconds}, indent=2, ensure_ascii=False))
         return
-    for line in _lines(found):
+    for line in figures(found):
         typer.echo(line)
     typer.echo(f"seconds: {', '.join(f'{part} {spent:.1f}' for part, spent in seconds.items())}", err=True)
     typer.echo(f"audit: {out}\nread it: {out / REPORT_FILE}")
-
-
-def _lines(audit: Any) -> list[str]:
-    """The figures that a person asks for first, one per line."""
-    lines = [
-        f"files: {audit.contents.n_files:,}, refused {audit.contents.n_refused:,}",
-        *audit.dermnet,
-        f"surplus byte copies: {audit.byte_copies.n_surplus:,} {_counts(audit.byte_copies.n_surplus_per_split)}",
-        f"groups: {audit.groups.n_groups:,} of {audit.groups.n_files:,} files, {audit.groups.n_across_splits:,} across"
-        f" splits, {audit.groups.n_conflicts:,} with contradicting labels",
-        f"links: {_counts(audit.groups.n_links)}",
-        f"file names under several labels: {audit.file_names.n_in_several_labels:,}",
-    ]
-    for split, lookup in audit.file_names.lookup.items():
-        lines.append(f"label of {split} by file name alone: {100 * lookup.accuracy:.2f} %")
-    for split, curve in (audit.features.curves if audit.features else {}).items():
-        fifths = "/".join(f"{100 * fifth.accuracy:.1f}" for fifth in curve.quintiles)
-        lines.append(f"nearest training file, {split}: {100 * curve.accuracy:.1f} %; near to far: {fifths} %")
-    if audit.marks:
-        lines.append(f"watermark candidates: {len(audit.marks.marks):,}")
-    if audit.splits:
-        lines.append(f"split_clean: {_counts(audit.splits.n_clean)}")
-    return [*lines, *(f"not run: {part}: {reason}" for part, reason in audit.not_run.items())]
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return f"({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if counts else ""

@@ -24,7 +24,8 @@ class AuditConfig(BaseModel):
     more. `copies` is a CSV or Parquet list (`path`, `sha256`) of files known to repeat an earlier one, for a bare list
     that has no checksums of its own. `features` is an npz or Parquet file from any encoder, keyed by `path` or
     `sha256`; `encoders` names the arrays of it to use, all by default. `feature_ratio` is the distance of near-copies
-    as a share of that to their tenth neighbour.
+    as a share of that to their tenth neighbour. `known` is a CSV or Parquet table of `path` (or `file_name`) and
+    `known_column`: groups that somebody knows, like the photographs of one lesion, to hold the groups found against.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +37,8 @@ class AuditConfig(BaseModel):
     features: Path | None = None
     encoders: tuple[str, ...] = ()
     feature_ratio: float = Field(default=FEATURE_RATIO, ge=0, lt=1)
+    known: Path | None = None
+    known_column: str = "group"
     seed: int = 0
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     n_workers: int | None = Field(default=None, ge=0)

@@ -7,6 +7,7 @@ from builders.audit.contents import Balance, Contents, Listing
 from builders.audit.copies import ByteCopies
 from builders.audit.curve import DistanceCurve
 from builders.audit.groups import GroupFacts
+from builders.audit.known_groups import KnownGroups
 from builders.audit.marks import Marks
 from builders.audit.names import FileNames
 from builders.splits import SplitCounts
@@ -41,5 +42,6 @@ class Audit:
     file_names: FileNames
     features: FeatureFacts | None
     groups: GroupFacts
+    known_groups: KnownGroups | None
     marks: Marks | None
     splits: SplitCounts | None

@@ -15,6 +15,7 @@ from builders.audit.contents import balance, contents
 from builders.audit.copies import byte_copies, surplus_rows
 from builders.audit.curve import distance_curve
 from builders.audit.features import read_features
+from builders.audit.figures import figures_page
 from builders.audit.findings import Audit, FeatureFacts
 from builders.audit.groups import (
     GROUPS_FILE,
@@ -26,6 +27,7 @@ from builders.audit.groups import (
     picture_links,
     write_groups,
 )
+from builders.audit.known_groups import compare_groups, read_known
 from builders.audit.marks import find_marks
 from builders.audit.names import file_names
 from builders.audit.near_copies import blank_pictures, near_copies
@@ -36,13 +38,14 @@ from builders.audit.thumbnails import thumbnails
 from builders.audit.worst import worst_pairs
 from builders.dermnet import compare_with_dermnet
 from builders.errors import UserError
-from builders.files import write_json, write_table
+from builders.files import write_atomic, write_json, write_table
 from builders.schema import SCHEMA_VERSION, IndexRow
 from builders.sources.kinds import is_on_hub
 from builders.splits import Derived, derive_splits
 from builders.swap import folder_being_built
 
 REPORT_FILE = "audit.html"
+FIGURES_FILE = "audit.md"
 NO_PHOTOGRAPHS = "only a list of the files was given, not the photographs"
 NO_FEATURES = "no --features FILE was given"
 NO_CHECKSUMS = "the sha256 of some files is not known, so copies could not be kept apart"
@@ -60,6 +63,7 @@ def run_audit(config: AuditConfig, say: Callable[[str], None] = lambda _: None) 
     rows = sorted(catalogue.ok_rows, key=in_split_order)
     if not rows:
         raise UserError(f"nothing to audit in {config.images}: none of its {len(catalogue.rows):,} files is usable")
+    known = read_known(config.known, config.known_column, rows) if config.known else None
     surplus = {row.image_id for row in surplus_rows(catalogue)}
     distinct = [row for row in rows if row.image_id not in surplus]
     clock.lap("files")
@@ -88,6 +92,7 @@ def run_audit(config: AuditConfig, say: Callable[[str], None] = lambda _: None) 
         links += close
         clock.lap("features")
     members = make_groups(rows, links)
+    known_groups = compare_groups(config.known_column, known, rows, members, links) if known else None
     derived, splits = None, None
     if catalogue.has_all_checksums:
         groups = {member.image_id: member.group for member in members}
@@ -108,6 +113,7 @@ def run_audit(config: AuditConfig, say: Callable[[str], None] = lambda _: None) 
         file_names=file_names(catalogue),
         features=features,
         groups=count_groups(rows, members, links),
+        known_groups=known_groups,
         marks=marks,
         splits=splits,
     )
@@ -116,6 +122,8 @@ def run_audit(config: AuditConfig, say: Callable[[str], None] = lambda _: None) 
         write_groups(folder, members, links)
         if derived is not None:
             write_table(folder / SPLITS_FILE, _split_table(rows, derived))
+        page = figures_page(audit)
+        write_atomic(folder / FIGURES_FILE, lambda part: part.write_text(page, encoding="utf-8"))
         write_report(folder / REPORT_FILE, asdict(audit), worst_pairs(rows, links), catalogue.images)
     clock.lap("writing")
     return audit, clock.seconds
@@ -156,6 +164,7 @@ def _settings(config: AuditConfig, catalogue: Catalogue) -> dict[str, Any]:
         "seed": config.seed,
         "validation_fraction": config.validation_fraction,
         "feature_ratio": config.feature_ratio,
+        "known": None if config.known is None else config.known.name,
         "max_hamming": limits.MAX_HAMMING,
         "min_correlation": limits.MIN_CORRELATION,
         "tiny_side_px": limits.TINY_SIDE_PX,
