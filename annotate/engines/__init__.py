@@ -16,9 +16,14 @@ ENGINES: dict[str, str] = {
     "transformers": "annotate.engines.transformers:TransformersEngine",
     "vllm": "annotate.engines.vllm:VllmEngine",
 }
-NEEDS = {"openai": ("openai",), "vllm": ("vllm", "torch"), "transformers": ("transformers", "torch"), "scripted": ()}
+NEEDS = {
+    "openai": ("openai",),
+    "scripted": (),
+    "transformers": ("transformers", "torch", "torchvision"),  # the last for InternVL's processor
+    "vllm": ("vllm", "torch"),
+}
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/accel/accel0")  # NVIDIA, AMD, WSL, others
-EXTRAS = {"openai": "openai", "vllm": "vllm", "transformers": "train"}
+EXTRAS = {"openai": "openai", "vllm": "vllm", "transformers": "transformers"}
 
 __all__ = ["ENGINES", "Answer", "Engine", "EngineConfig", "EngineFacts", "Feed", "Request", "choose_engine"]
 
@@ -38,8 +43,8 @@ def choose_engine(asked: str = "auto") -> tuple[str, str]:
     if not _missing("transformers"):
         return "transformers", f"{hindrance}; transformers runs anywhere, more slowly"
     raise UserError(
-        "no engine is installed: neither vllm nor transformers with torch can be imported",
-        "pip install 'vl-dermnet[vllm]'   (NVIDIA GPU)   or   'vl-dermnet[cpu]'   or   'vl-dermnet[train]'",
+        "no engine is installed: neither vllm nor transformers with torch and torchvision can be imported",
+        "pip install 'vl-dermnet[vllm]'   (NVIDIA GPU)   or   'vl-dermnet[cpu]'   or   'vl-dermnet[transformers]'",
     )
 
 
