@@ -218,6 +218,40 @@ def test_any_one_call_may_fail(hub, old, new, what):
         assert (repo.is_private, repo.gated, repo.head.oid) == (False, "auto", done.commit), where
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [503, DROP_AFTER])
+def test_any_one_call_of_the_first_version_may_fail(hub, new, what):
+    publish(wish(new, "me/clean", tag="v1"))
+    routes = [call.route for call in hub.calls]
+    assert {"whoami", "info", "create", "preupload", "xet-token", "validate-yaml", "commit", "tag"} < {*routes}
+    for number, route in enumerate(routes, start=1):
+        repo_id, where = f"me/set-{number}", f"{route}, call {number}"
+        hub.faults.clear()
+        hub.fail("*", what, first=number, headers=AT_ONCE if isinstance(what, int) else {})
+        publish(wish(new, repo_id, tag="v1"))
+        assert hub.read(repo_id) == hub.read(repo_id, "v1") == contents(new), where
+        assert (n_commits(hub, repo_id), hub.dataset(repo_id).is_private) == (1, True), where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [504, DROP_AFTER])
+def test_any_one_call_of_a_pull_request_may_fail(hub, old, new, what):
+    publish(wish(old, "me/clean"))
+    hub.calls.clear()
+    publish(wish(new, "me/clean", pr=True))
+    routes = [call.route for call in hub.calls]
+    assert {"whoami", "info", "discussions", "preupload", "xet-token", "validate-yaml", "commit"} < {*routes}
+    for number, route in enumerate(routes, start=1):
+        repo_id, where = f"me/set-{number}", f"{route}, call {number}"
+        publish(wish(old, repo_id))
+        hub.faults.clear()
+        hub.fail("*", what, first=number, headers=AT_ONCE if isinstance(what, int) else {})
+        publish(wish(new, repo_id, pr=True))
+        assert (hub.read(repo_id), n_commits(hub, repo_id)) == (contents(old), 1), where
+        assert [each.number for each in hub.dataset(repo_id).pull_requests] == [1], where
+        assert hub.read(repo_id, "refs/pr/1") == contents(new), where
+
+
 class Publisher:
     """A child that forks a process for each publish: one that can be killed, without a second of imports.
 
