@@ -2,7 +2,8 @@
 
 Fixtures: `photographs`, `make_run`, `one_thread` (of torch), `backbones` (random encoders small enough to train),
 `shared_data` (real data sets beside the checkout, skipped where absent), `golden` (compares a text with
-tests/golden/<name>; `pytest --update-golden` rewrites it). No test may reach the network.
+tests/golden/<name>; `pytest --update-golden` rewrites it), `chromium`, `browser`, `open_page` (pages in a real browser;
+see tests/browser.py). No test may reach the network.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -19,6 +21,7 @@ from PIL import Image
 from builders.files import write_json, write_table
 from builders.index import index_images, write_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
+from tests.browser import CHROMIUM
 
 os.environ |= {  # children too; as many workers as cores run tests, and threads of all that wait for each other spin
     "OMP_NUM_THREADS": "1",
@@ -238,3 +241,48 @@ def make_two_sets(built_datasets, photographs, make_run, tmp_path):
         return Path(shutil.copytree(known[options], tmp_path / "dataset"))
 
     return make_it
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Playwright's Chromium, to launch; tests that use it carry `tests.browser.NEEDS_CHROMIUM`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        yield started.chromium
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Any) -> Iterator[Any]:
+    """One headless Chromium for the tests of a file."""
+    with chromium.launch(executable_path=CHROMIUM) as launched:
+        yield launched
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """A function that opens a page in a browser of its own; what went wrong in it fails the test at its end."""
+    contexts: list[Any] = []
+    wrong: list[str] = []
+
+    def call(path: Path, script: str | None = None, wait_for: str = "article", **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        if script:
+            page.add_init_script(script)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on(
+            "request",
+            lambda request: wrong.append(request.url) if request.url[:5] not in ("file:", "data:", "blob:") else None,
+        )
+        page.goto(path.as_uri())
+        page.wait_for_selector(wait_for)
+        return page
+
+    yield call
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -1,52 +1,26 @@
 """What a gallery does in a real headless Chromium, opened from the disk; skipped where there is no Chromium."""
 
 import csv
-import hashlib
 import io
 import json
-import random
-import shutil
-import time
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from builders.build import BuildConfig, build
-from builders.features import dataset_features
-from builders.files import write_json
 from builders.foreign_text import visible
 from builders.review import marks_of, read_review
-from builders.schema import image_id_of
-from builders.shards import write_shards
 from dataset_card.compare.compare import CompareConfig, compare
 from dataset_card.compare.page import write_page
 from dataset_card.gallery.write import GalleryConfig, write_gallery
+from tests.browser import CHROMIUM, NEEDS_CHROMIUM, n_found, until
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium, such as Debian's package of that name"),
-]
+pytestmark = NEEDS_CHROMIUM
 NASTY_TEXT = (
     '</script><script>window.ran = 1</script><img src=x onerror="window.ran = 2">\u202egnol\u202c <b>bold</b> & \x07'
 )
-N_LARGE = 20_000
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as started:
-        yield started.chromium
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with chromium.launch(executable_path=CHROMIUM) as launched:
-        yield launched
 
 
 @pytest.fixture(params=[500, 0], ids=["one page", "page and folder"])
@@ -65,57 +39,12 @@ def gallery(request, photographs, make_run, tmp_path):
     return config.out
 
 
-@pytest.fixture
-def open_page(browser):
-    """A function that opens a page in a browser of its own; what went wrong in it fails the test at its end."""
-    contexts = []
-    wrong = []
-
-    def call(path, script=None, **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        if script:
-            page.add_init_script(script)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.on(
-            "request",
-            lambda request: wrong.append(request.url) if request.url[:5] not in ("file:", "data:", "blob:") else None,
-        )
-        page.goto(path.as_uri())
-        page.wait_for_selector("article")
-        return page
-
-    yield call
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
 def rows_of(gallery, set_name="tiny-doctor"):
     shards = sorted((gallery.parent / "dataset" / set_name).glob("*.parquet"))
     features = pq.read_schema(shards[0]).metadata[b"huggingface"]
     names = json.loads(features)["info"]["features"]["label"]["names"]
     rows = [{**row, "split": shard.name.split("-")[0]} for shard in shards for row in pq.read_table(shard).to_pylist()]
     return [{**row, "label": names[row["label"]]} for row in rows]
-
-
-def until(page, expression):
-    """Wait until a script in the page gives true; Playwright's own way needs `eval`, which the page forbids."""
-    for _ in range(300):
-        if page.evaluate(expression):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"never came true: {expression}")
-
-
-def n_found(page):
-    """Of the photographs that pass the filters, and after them."""
-    until(page, "!document.getElementById('cards').hasAttribute('aria-busy')")
-    page.wait_for_timeout(300)  # longer than a typed word waits for its next letter
-    return int(page.locator("#count").inner_text().split(" of ")[0].replace(",", ""))
 
 
 def focused(page):
@@ -405,77 +334,3 @@ def test_it_fits_a_phone_and_nothing_in_it_moves(gallery, open_page):
     moving = """[...document.querySelectorAll("*")].filter((each) => { const style = getComputedStyle(each);
         return style.transitionDuration !== "0s" || style.animationName !== "none" }).length"""
     assert page.evaluate(moving) == 0
-
-
-@pytest.fixture(scope="module")
-def large_gallery(tmp_path_factory):
-    """20,000 photographs in two sets, with about 1,100 characters of text each."""
-    folder = tmp_path_factory.mktemp("large")
-    words = [f"{''.join(random.Random(n).choices('aeioubcdlmnprst', k=6))}" for n in range(3_000)]
-    labels = [f"class {number:02d}" for number in range(23)]
-    for set_name in ("first", "second"):
-        with_images = set_name == "first"
-        rows = []
-        for number in range(N_LARGE):
-            dice = random.Random(f"{set_name} {number}")
-            path = f"train/{labels[number % 23]}/photograph-{number:05d}.jpg"
-            photograph = io.BytesIO()
-            Image.new("RGB", (60, 40), (number % 256, number // 256, 99)).save(photograph, "JPEG")
-            rows.append(
-                {
-                    **({"image": {"bytes": photograph.getvalue(), "path": path}} if with_images else {}),
-                    "image_id": image_id_of(path),
-                    "image_sha256": hashlib.sha256(photograph.getvalue()).hexdigest(),
-                    "path": path,
-                    "label": number % 23,
-                    "description": " ".join([*dice.choices(words, k=160), f"number{number}"]),
-                    "finish_reason": "stop",
-                    "temperature": 0.0,
-                    "n_image_tokens": 256,
-                    "n_prompt_tokens": 300,
-                    "n_output_tokens": 200,
-                    "n_tiles": 1,
-                    "flags": ["truncated"] if number % 50 == 0 else [],
-                    "duplicate_group": "",
-                    "split_official": "train",
-                    "split_clean": "train",
-                    "in_balanced_subset": False,
-                }
-            )
-        rows.sort(key=lambda row: row["image_id"])
-        (folder / "dataset" / set_name).mkdir(parents=True)
-        write_shards(folder / "dataset" / set_name, "train", rows, dataset_features(labels, with_images), 500_000_000)
-        build_facts = {"with_images": with_images, "rows_sha256": "0" * 64}
-        provenance = {
-            "is_primary": with_images,
-            "run": {"fingerprint": set_name},
-            "summary": None,
-            "build": build_facts,
-        }
-        write_json(folder / "dataset" / "provenance" / f"{set_name}.json", provenance)
-    out = folder / "gallery.html"
-    assert write_gallery(GalleryConfig(dataset=str(folder / "dataset"), out=out)).n_pictures == N_LARGE
-    return out
-
-
-def test_20000_rows_paint_in_two_seconds_and_answer(large_gallery, open_page):
-    page = open_page(large_gallery)
-    until(page, "[...document.images].slice(0, 2).every((image) => image.naturalWidth > 0)")
-    first_card_s = page.evaluate("performance.now()") / 1000
-    paints = page.evaluate("performance.getEntriesByType('paint').map((paint) => paint.startTime)")
-    assert max(paints) < 2_000, paints
-    assert first_card_s < 2, "from the start of loading to the first page of photographs, as a script sees it"
-    assert page.evaluate("performance.getEntriesByType('resource').length") < 40  # not 20,000 thumbnails
-    assert page.locator("article").count() == 50
-    assert page.locator("#n-pages").inner_text() == "of 400"
-    page.get_by_role("button", name="Last", exact=True).click()
-    until(page, "document.getElementById('page').value === '400'")
-    page.get_by_label("Flag").select_option("truncated")
-    assert n_found(page) == N_LARGE // 50
-    page.get_by_role("button", name="Show all").click()
-    page.get_by_label("Search in the descriptions").fill("number19999")
-    until(page, "document.getElementById('count').textContent.startsWith('1 of 20,000')")
-    started = page.evaluate("performance.now()")
-    page.get_by_label("Search in the descriptions").fill("number1234 ")
-    until(page, "document.getElementById('count').textContent.startsWith('11 of 20,000')")
-    assert page.evaluate("performance.now()") - started < 3_000  # every text is in memory now

@@ -1,7 +1,6 @@
 """What a report does in a real headless Chromium, opened from the disk; skipped where there is no Chromium."""
 
 import json
-import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -10,23 +9,13 @@ import pytest
 
 from builders.build import BuildConfig, build
 from builders.files import write_json, write_table
+from tests.browser import NEEDS_CHROMIUM
 from train.data import Examples
 from train.evaluate import PIXELS, logits_table
 from train.report.write import write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium, such as Debian's package of that name"),
-]
+pytestmark = NEEDS_CHROMIUM
 NASTY_TEXT = '</style><script>window.ran = 1</script><img src=x onerror="window.ran = 2">\u202egnol\u202c & red skin'
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started, started.chromium.launch(executable_path=CHROMIUM) as launched:
-        yield launched
 
 
 @pytest.fixture
@@ -96,29 +85,8 @@ def report(tmp_path, photographs, make_run):
     return write_report(folder)
 
 
-@pytest.fixture
-def open_page(browser):
-    """A function that opens a page in a browser of its own; what went wrong in it fails the test at its end."""
-    contexts, wrong = [], []
-
-    def call(path, **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("request", lambda asked: wrong.append(asked.url) if asked.url[:5] not in ("file:", "data:") else None)
-        page.goto(path.as_uri())
-        return page
-
-    yield call
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
 def test_every_picture_is_shown_and_no_foreign_text_runs(report, open_page):
-    page = open_page(report)
+    page = open_page(report, wait_for="body")
     assert page.evaluate("window.ran") is None
     assert page.locator("img").count() >= 12
     assert page.evaluate("[...document.images].every((each) => each.complete && each.naturalWidth > 0)")
@@ -134,7 +102,7 @@ def test_every_picture_is_shown_and_no_foreign_text_runs(report, open_page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(report, open_page, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    page = open_page(report, color_scheme=scheme, bypass_csp=True)
+    page = open_page(report, wait_for="body", color_scheme=scheme, bypass_csp=True)
     found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
     assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -142,7 +110,7 @@ def test_axe_finds_no_barrier(report, open_page, scheme):
 
 
 def test_it_fits_a_phone_nothing_moves_and_wide_tables_scroll_by_key(report, open_page):
-    page = open_page(report, viewport={"width": 320, "height": 640})
+    page = open_page(report, wait_for="body", viewport={"width": 320, "height": 640})
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     assert page.evaluate("document.getAnimations().length") == 0
     table = page.locator(".scroll").first
@@ -153,7 +121,7 @@ def test_it_fits_a_phone_nothing_moves_and_wide_tables_scroll_by_key(report, ope
 
 
 def test_the_keyboard_reaches_the_content_and_its_parts(report, open_page):
-    page = open_page(report)
+    page = open_page(report, wait_for="body")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
@@ -163,7 +131,9 @@ def test_the_keyboard_reaches_the_content_and_its_parts(report, open_page):
 
 
 def test_paper_is_light_and_holds_every_part(report, open_page):
-    page = open_page(report, color_scheme="dark", viewport={"width": 703, "height": 1000})  # A4 less its margins
+    page = open_page(
+        report, wait_for="body", color_scheme="dark", viewport={"width": 703, "height": 1000}
+    )  # A4 less its margins
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
