@@ -1,12 +1,16 @@
 """train-features: heads on features from files: rows by key, validation by groups, the same matrix and table."""
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from builders.errors import UserError
+from train.cli import app
 from train.config import TrainConfig
 from train.data import load_examples, split_of
 from train.experiment import run
@@ -64,6 +68,26 @@ def test_the_array_that_tells_the_class_is_learned_from_and_the_other_is_not(con
     assert len(predictions) == N // 4
     with pytest.raises(UserError, match="is a head on features from a file"):
         Predictor(folder / "models" / "concat-official-0")
+
+
+def test_what_the_features_are_of_is_told_on_the_command_line_also_later(files):
+    words = ["train-features", str(files / "list.csv"), str(files / "one.npz"), str(files / "two.npz")]
+    words += ["--first", "telling", "--second", "noise", "--out", str(files / "experiment"), "--json"]
+    words += ["--model", "concat", "--seeds", "1", "--protocol", "official", "--epochs", "1"]
+    tables = []
+    for told in ([], ["--first-of", "the class and a little noise", "--second-of", "noise alone"]):
+        ended = CliRunner().invoke(app, [*words, *told])
+        assert ended.exit_code == 0, ended.output
+        tables.append(json.loads(ended.stdout))
+    titles = [[row["title"] for row in table["rows"][:2]] for table in tables]
+    assert titles == [
+        ["noise (text only)", "telling (image only)"],
+        ["noise alone (text only)", "the class and a little noise (image only)"],
+    ]
+    assert "(noise alone)" in tables[1]["notes"][-1]
+    assert "clinical use" in tables[1]["notes"][-1]
+    card = (files / "experiment" / "models" / "concat-official-0" / "README.md").read_text(encoding="utf-8")
+    assert "No texts were read: text stands for features from a file (noise)" in card
 
 
 def test_features_belong_to_the_rows_that_their_key_names(config, files):
