@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,57 @@ from builders.errors import UserError
 from builders.files import sha256_of
 from builders.run_folder import read_run
 
-NOT_A_MODEL = ("scripted", "openai")  # kinds of engine whose model is not loaded here
+NEEDS_A_SERVER = "openai"  # the kind of engine that asks servers, which are named anew each time
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a VLM wrote of one photograph; where `text` is empty, `why_missing` tells why it wrote none."""
+
+    text: str
+    why_missing: str = ""
+
+
+def describe_where_possible(
+    images: list[Path],
+    made_by: dict[str, Any] | None,
+    vlm: str | None,
+    engine: str,
+    endpoints: list[str],
+    progress: Progress,
+) -> list[Description]:
+    """As `describe_few`; where nobody can be asked here, every photograph goes without and is told the reason."""
+    try:
+        return describe_few(images, made_by, vlm, engine, endpoints, progress)
+    except UserError as error:
+        return [Description("", str(error)) for _ in images]
 
 
 def describe_few(
-    images: list[Path], made_by: dict[str, Any] | None, vlm: str | None, engine: str, progress: Progress
-) -> list[str]:
+    images: list[Path],
+    made_by: dict[str, Any] | None,
+    vlm: str | None,
+    engine: str,
+    endpoints: list[str],
+    progress: Progress,
+) -> list[Description]:
     """One description per image, by the model, prompt and settings of `made_by`, which is a run's run.json.
 
-    `vlm` names another model. The photographs are copied to a scratch folder under numbers, so no file name is seen.
-    Raises `UserError` where nothing tells which model to ask, and where an image cannot be described, with the reason.
+    `vlm` names another model; `endpoints` are OpenAI-compatible servers of the model, which then is not loaded here.
+    The photographs are copied to a scratch folder under numbers, so no file name is seen. An image that the model does
+    not describe has an empty text. Raises `UserError` where nothing tells which model to ask, and where it cannot be
+    asked: packages or weights that are not here, an engine that does not start, servers that do not answer.
     """
     facts = made_by or {}
     kind = facts.get("engine", {}).get("kind", "")
-    if vlm is None and (not facts.get("model") or kind in NOT_A_MODEL):
+    if vlm is None and (not facts.get("model") or kind == "scripted"):
         known = f"its descriptions came from the engine '{kind}'" if kind else "it tells no model of its descriptions"
-        raise UserError(f"nothing to describe the photographs with: {known}", "--vlm MODEL, or --no-describe")
+        raise UserError(f"nothing to describe the photographs with: {known}", "--vlm MODEL")
+    if vlm is None and kind == NEEDS_A_SERVER and not endpoints:
+        raise UserError(
+            f"the descriptions of its training set came from {facts['model']['id']} on a server, and none is named",
+            "--endpoint URL of a server of it, or --vlm MODEL to load one here",
+        )
     sampling, prompt = facts.get("sampling", {}), facts.get("prompt", {})
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -45,23 +81,26 @@ def describe_few(
             out=scratch / "run",
             model=vlm or facts["model"]["id"],
             revision=None if revision is None or revision.startswith("sha256:") else revision,
-            engine=engine,
+            engine=NEEDS_A_SERVER if endpoints else engine,
+            engine_args={"endpoint": endpoints} if endpoints else {},
             prompt=asked,
             max_tokens=sampling.get("max_tokens", 256),
             temperature=sampling.get("temperature", 0.0),
             seed=sampling.get("seed", 0),
             dtype=facts.get("engine", {}).get("dtype", "auto"),
-            max_dynamic_patch=facts.get("preprocessing", {}).get("max_dynamic_patch"),
+            # A server's tiles are set where it is started.
+            max_dynamic_patch=None if endpoints else facts.get("preprocessing", {}).get("max_dynamic_patch"),
             n_workers=0,
             preflight=False,
         )
         run(config, progress=progress)
         rows = {row.image_sha256: row for row in read_run(config.out).descriptions.values()}
-        told: list[str] = []
+        told: list[Description] = []
         for image in images:
             row = rows.get(sha256_of(image))
             if row is None or row.status != "ok":
                 why = "the run did not get to it" if row is None else row.reason
-                raise UserError(f"{image} could not be described: {why}", "--description TEXT, or --no-describe")
-            told.append(row.description)
-    return told
+                told.append(Description("", f"it could not be described: {why}"))
+            else:
+                told.append(Description(row.description, "" if row.description.strip() else "the answer was empty"))
+        return told

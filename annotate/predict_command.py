@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from annotate.describe_few import Description
     from train.predict import Predictor
 
 MACHINE_WRITTEN = "written by a machine, reviewed by nobody"
+WITH_A_TEXT = "--description TEXT, --vlm MODEL, or --endpoint URL (--describe fails where there is none)"
 
 
 def predict(
@@ -19,7 +21,17 @@ def predict(
     ] = None,
     vlm: Annotated[str | None, typer.Option(help="Ask this model for the description: Hub id, folder, name.")] = None,
     engine: Annotated[str, typer.Option(help="For the description: auto | vllm | transformers")] = "auto",
-    describe: Annotated[bool, typer.Option(help="Ask for a description where none is given.")] = True,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(help="Ask a server of the VLM for the description; repeat it for several.")
+    ] = None,
+    describe: Annotated[
+        bool | None,
+        typer.Option(
+            "--describe/--no-describe",
+            help="Fail where no description can be had; or ask for none. By default it is asked for, and where it "
+            "cannot be had the image alone answers, and the reason is told.",
+        ),
+    ] = None,
     heat_map: Annotated[
         Path | None, typer.Option(help="PNG of where attention pooling looks; with --json words, too.")
     ] = None,
@@ -43,25 +55,28 @@ def predict(
     predictor = Predictor(model)
     if heat_map is not None:
         predictor.check_explains()
-    texts: list[str | None] = [description] * len(images)
-    is_machine_written = description is None and describe and predictor.config.text is not None
-    if is_machine_written:
-        predictor.check(images)  # before an engine is started
-        texts = list(_described(images, predictor.config.training.get("described_by"), vlm, engine))
+    told = _texts(predictor, images, description, vlm, engine, endpoint or [], describe)
+    is_asked = description is None and describe is not False and predictor.config.text is not None
+    for why in dict.fromkeys(each.why_missing for each in told if each.why_missing):  # each reason once
+        which = [str(image) for image, each in zip(images, told, strict=True) if each.why_missing == why]
+        typer.echo(f"note: no description of {', '.join(which)}: {why}\n  to have one: {WITH_A_TEXT}", err=True)
     answers: list[dict[str, Any]] = []
-    for image, text in zip(images, texts, strict=True):
+    for image, found in zip(images, told, strict=True):
+        text = found.text or None
         each = predictor.predict(image, text)
         words = _write_heat_map(predictor, image, text, heat_map) if heat_map else []
         if json:
-            written = {"description": text or "", "is_machine_written": is_machine_written}
+            written: dict[str, Any] = {"description": found.text, "is_machine_written": is_asked and text is not None}
+            if found.why_missing:
+                written["description_missing"] = {"why": found.why_missing, "fix": WITH_A_TEXT}
             written |= {"words": words} if heat_map else {}
             answers.append({**asdict(each), "message": each.message, **written})
             continue
         typer.echo(each.image)
         for name, probability in list(each.probabilities.items())[:top]:
             typer.echo(f"  {100 * probability:5.1f} %  {name}")
-        if is_machine_written:
-            typer.echo(f"  description, {MACHINE_WRITTEN}: {' '.join((text or '').split())}")
+        if is_asked and text is not None:
+            typer.echo(f"  description, {MACHINE_WRITTEN}: {' '.join(text.split())}")
         if each.message:
             typer.echo(f"note: {each.image}: {each.message}", err=True)
     if json:
@@ -86,8 +101,40 @@ def _write_heat_map(predictor: "Predictor", image: Path, text: str | None, out: 
     return found.words
 
 
-def _described(images: list[Path], made_by: dict[str, Any] | None, vlm: str | None, engine: str) -> list[str]:
-    from annotate.describe_few import describe_few
-    from annotate.progress import Progress
+def _texts(
+    predictor: "Predictor",
+    images: list[Path],
+    description: str | None,
+    vlm: str | None,
+    engine: str,
+    endpoints: list[str],
+    describe: bool | None,
+) -> "list[Description]":
+    """A description per image: the one that was given, a VLM's, or none.
 
-    return describe_few(images, made_by, vlm, engine, Progress())
+    Raises `UserError` where there has to be one and cannot: with --describe, and for a model that reads nothing else.
+    """
+    from annotate.describe_few import Description, describe_where_possible
+    from annotate.engines import ENGINES
+    from annotate.progress import Progress
+    from builders.errors import UserError, choose
+
+    choose("engine", engine, ["auto", *ENGINES])
+    if endpoints and engine not in ("auto", "openai"):
+        raise UserError(f"--endpoint names a server, and --engine {engine} loads the model here", "leave one out")
+    if description is not None or predictor.config.text is None:
+        return [Description(description or "") for _ in images]
+    told = [Description("") for _ in images]
+    if describe is not False:
+        predictor.check(images)  # before an engine is started
+        made_by = predictor.config.training.get("described_by")
+        told = describe_where_possible(images, made_by, vlm, engine, endpoints, Progress())
+    must = bool(describe) or predictor.config.image is None
+    for image, each in zip(images, told, strict=True):
+        if must and not each.text:
+            needs = "--describe asks for one" if describe else f"{predictor.folder} reads nothing else"
+            raise UserError(
+                f"{image} has no description, and {needs}" + (f": {each.why_missing}" if each.why_missing else ""),
+                "--description TEXT, --vlm MODEL, or --endpoint URL",
+            )
+    return told

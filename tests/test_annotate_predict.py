@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from annotate.cli import app
 from annotate.describe_few import describe_few
+from annotate.engines import NEEDS
 from annotate.progress import Progress
 from builders.build import BuildConfig, build
 from builders.errors import UserError
@@ -26,7 +27,7 @@ def model(photographs, make_run, backbones, tmp_path, private_cache):
     config = TrainConfig(
         dataset=str(tmp_path / "dataset"),
         out=tmp_path / "experiment",
-        models=("concat", "image_only", "attention_pooling"),
+        models=("concat", "image_only", "text_only", "attention_pooling"),
         n_seeds=1,
         protocol="official",
         image_backbone=str(backbones / "vit"),
@@ -55,13 +56,143 @@ def test_the_model_remembers_what_described_its_training_set(model):
     assert told["prompt"]["text"].startswith("You are a dermatologist.")
 
 
-def test_a_set_that_no_model_wrote_names_what_to_type_instead(model, photographs):
-    asked = ask(model, photographs / "test" / "papule" / "pap-0.jpg")
+def test_a_set_that_no_model_wrote_is_answered_without_text_and_names_what_to_type(model, photographs):
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    asked = ask(model, photograph)
+    assert asked.exit_code == 0, asked.output
+    assert asked.stderr.startswith(
+        f"note: no description of {photograph}: nothing to describe the photographs with: its descriptions came from "
+        "the engine 'scripted'\n  fix: --vlm MODEL\n  to have one: --description TEXT, --vlm MODEL, or --endpoint URL "
+        "(--describe fails where there is none)\n"
+    )
+    assert "this answer is from the image alone, the model was trained with both" in asked.stderr
+    assert "reviewed by nobody" not in asked.output
+
+
+def test_who_insists_on_a_description_is_told_why_there_is_none(model, photographs):
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    asked = ask(model, photograph, "--describe")
     assert isinstance(asked.exception, UserError)
     assert str(asked.exception) == (
-        "nothing to describe the photographs with: its descriptions came from the engine 'scripted'\n"
-        "  fix: --vlm MODEL, or --no-describe"
+        f"{photograph} has no description, and --describe asks for one: nothing to describe the photographs with: its "
+        "descriptions came from the engine 'scripted'\n  fix: --vlm MODEL\n"
+        "  fix: --description TEXT, --vlm MODEL, or --endpoint URL"
     )
+
+
+NO_VLM = {
+    "a checkpoint that is not here": (
+        {"model": {"id": "InternVL3-8B", "revision": "sha256:0"}, "engine": {"kind": "vllm"}},
+        [],
+        "unknown model 'InternVL3-8B': no such folder",
+    ),
+    "the Hub out of reach": (
+        {"model": {"id": "example/not-in-the-cache", "revision": "0" * 40}, "engine": {"kind": "vllm"}},
+        [],
+        "the model example/not-in-the-cache is not in the cache, and the Hub cannot be reached",
+    ),
+    "a run through a server": (
+        {"model": {"id": "served", "revision": "as served"}, "engine": {"kind": "openai"}},
+        [],
+        "came from served on a server, and none is named",
+    ),
+    "a server that is gone": (
+        {"model": {"id": "served", "revision": "as served"}, "engine": {"kind": "openai"}},
+        ["--endpoint", "http://127.0.0.1:9"],
+        "no endpoint answers",
+    ),
+    "an engine that does not start": (
+        {"model": {"id": "tiny-internvl", "revision": "sha256:0"}, "engine": {"kind": "vllm"}},
+        ["--vlm", "BACKBONE"],
+        "transformers cannot load bert (BertModel)",
+    ),
+}
+
+
+STARTS_A_PROCESS = "an engine that does not start"
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(each, marks=[pytest.mark.slow] if each == STARTS_A_PROCESS else []) for each in NO_VLM]
+)
+def test_where_the_vlm_cannot_be_asked_the_image_answers_and_the_reason_is_told(
+    what, model, photographs, backbones, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    facts, options, why = NO_VLM[what]
+    made_by(model, **facts)
+    options = [str(backbones / "bert") if each == "BACKBONE" else each for each in options]
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    engine = [] if "--endpoint" in options else ["--engine", "transformers"]
+    asked = ask(model, photograph, *options, *engine, "--json")
+    assert asked.exit_code == 0, asked.output
+    answer = json.loads(asked.stdout)["predictions"][0]
+    assert why in answer["description_missing"]["why"]
+    assert "--description TEXT" in answer["description_missing"]["fix"]
+    assert (answer["text"], answer["description"], answer["is_machine_written"]) == ("missing", "", False)
+    assert answer["probabilities"] == Predictor(model).predict(photograph, None).probabilities
+    assert f"note: no description of {photograph}: " in asked.stderr
+    assert why in asked.stderr
+
+
+def test_an_engine_that_is_not_installed_leaves_the_image_to_answer(model, photographs, monkeypatch):
+    monkeypatch.setitem(NEEDS, "vllm", ("not_installed_anywhere",))
+    made_by(model, model={"id": "tiny-internvl", "revision": "sha256:0"}, engine={"kind": "vllm"})
+    asked = ask(model, photographs / "test" / "papule" / "pap-0.jpg", "--engine", "vllm")
+    assert asked.exit_code == 0, asked.output
+    assert "engine 'vllm' needs packages that are not installed: not_installed_anywhere." in asked.stderr
+
+
+def test_a_server_of_the_model_describes_what_its_run_described(model, photographs):
+    pytest.importorskip("openai")
+    from tests.test_annotate_openai import Server
+
+    made_by(model, model={"id": "served", "revision": "as served"}, engine={"kind": "openai"})
+    server = Server()
+    asked = ask(model, photographs / "test" / "papule" / "pap-0.jpg", "--endpoint", server.url, "--json")
+    server.shutdown()
+    server.server_close()
+    assert asked.exit_code == 0, asked.output
+    answer = json.loads(asked.stdout)["predictions"][0]
+    assert answer["description"]
+    assert (answer["text"], answer["is_machine_written"]) == ("given", True)
+    assert "description_missing" not in answer
+    (prompt,) = server.prompts
+    assert prompt.startswith("You are a dermatologist.")
+
+
+def test_one_photograph_that_is_not_described_does_not_take_the_others_text(model, photographs):
+    pytest.importorskip("openai")
+    from tests.test_annotate_openai import Server
+
+    made_by(model, model={"id": "served", "revision": "as served"}, engine={"kind": "openai"})
+    images = [photographs / "test" / "papule" / "pap-0.jpg", photographs / "test" / "plaque" / "pla-0.jpg"]
+    server = Server()
+    told = [400, None]
+    server.behave = lambda number: told[number]
+    asked = ask(model, *images, "--endpoint", server.url, "--json")
+    server.shutdown()
+    server.server_close()
+    answers = json.loads(asked.stdout)["predictions"]
+    assert sorted(each["text"] for each in answers) == ["given", "missing"]
+    missing = next(each for each in answers if each["text"] == "missing")
+    assert "the server refused it" in missing["description_missing"]["why"]
+    assert f"note: no description of {missing['image']}: it could not be described" in asked.stderr
+
+
+def test_a_server_and_an_engine_of_this_machine_exclude_each_other(model, photographs):
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    asked = ask(model, photograph, "--endpoint", "http://127.0.0.1:9", "--engine", "vllm")
+    assert str(asked.exception) == (
+        "--endpoint names a server, and --engine vllm loads the model here\n  fix: leave one out"
+    )
+    unknown = ask(model, photograph, "--engine", "vlm")
+    assert str(unknown.exception).startswith("unknown engine 'vlm'; choose one of: auto, ")
+
+
+def test_a_model_that_reads_text_alone_does_not_answer_without(model, photographs):
+    asked = ask(model.with_name("text_only-official-0"), photographs / "test" / "papule" / "pap-0.jpg", "--no-describe")
+    assert "text_only-official-0 reads nothing else" in str(asked.exception)
 
 
 def test_without_a_description_the_image_alone_answers_and_it_is_said(model, photographs):
@@ -127,9 +258,10 @@ def test_photographs_are_described_by_the_model_of_the_training_set(model, tmp_p
         read_json(model / "config.json")["training"]["described_by"],
         None,
         "transformers",
+        [],
         Progress(is_silent=True),
     )
-    assert [each["description"] for each in answers[:2]] == told
-    assert len(set(told)) == 2
+    assert [each["description"] for each in answers[:2]] == [each.text for each in told]
+    assert len({each.text for each in told}) == 2
     spoken = ask(model, images[0], "--engine", "transformers")
     assert "description, written by a machine, reviewed by nobody: " in spoken.output
