@@ -30,7 +30,7 @@ class Memory(LiveInputs):
         self.n_rows = n_rows
 
     def features(self, model, rows, order=None):
-        if order is not None and len(rows) > self.n_rows:
+        if order is not None and len(rows) > self.n_rows:  # a prediction needs less: see test_train_memory.py
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return super().features(model, rows, order)
 

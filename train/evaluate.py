@@ -21,6 +21,7 @@ from train.data import Examples, Rows, Split
 from train.features import Features
 from train.inputs import CachedInputs, Inputs
 from train.loop import predict_logits
+from train.memory import Tell, untold
 from train.missing import without_image, without_text
 from train.model import FusionModel
 from train.nearest import nearest_of
@@ -52,9 +53,11 @@ def write_evaluation(
     split: Split,
     config: TrainConfig,
     refitted: FusionModel | None = None,
+    tell: Tell = untold,
 ) -> Evaluation:
     """Evaluate a fitted model as the run `name` of the experiment in `folder`; nothing here changes the model.
 
+    Batches have `config.micro_batch_size` rows, fewer where that does not fit in memory, of which `tell` is told.
     `refitted` is what was trained again on train and validation together: then it is that one which is tested, and
     `model`, which has not seen the validation rows, that gives the temperature. Test rows are read here and nowhere
     else, and nothing is chosen by them. Written are, each whole or absent:
@@ -67,12 +70,12 @@ def write_evaluation(
     The test logits themselves are returned: their file says that a run is finished, and is for the caller to write.
     """
     _, protocol, seed = name.rsplit("-", 2)
-    validation_logits = predict_logits(model, inputs, split.validation, config.micro_batch_size)
+    validation_logits = predict_logits(model, inputs, split.validation, config.micro_batch_size, tell)
     write_table(folder / "validation" / f"{name}.parquet", logits_table(examples, split.validation, validation_logits))
     model = refitted or model
-    test_logits = predict_logits(model, inputs, split.test, config.micro_batch_size)
+    test_logits = predict_logits(model, inputs, split.test, config.micro_batch_size, tell)
     if model.image is not None and model.text is not None:
-        missing = _missing(model, inputs, examples, split.test, config.micro_batch_size)
+        missing = _missing(model, inputs, examples, split.test, config.micro_batch_size, tell)
         write_table(folder / "missing" / f"{name}.parquet", missing)
         if pools_by_attention(model):
             attention, deletion = _explain(model, inputs, examples, split.test, test_logits, config, int(seed))
@@ -116,10 +119,12 @@ def without(model: FusionModel, features: Features, modality: str) -> Features:
     return without_text(features, every) if modality == "text" else without_image(model, features, every)
 
 
-def _missing(model: FusionModel, inputs: Inputs, examples: Examples, rows: Rows, batch_size: int) -> pa.Table:
+def _missing(
+    model: FusionModel, inputs: Inputs, examples: Examples, rows: Rows, batch_size: int, tell: Tell
+) -> pa.Table:
     tables: list[pa.Table] = []
     for modality in ("text", "image"):
-        logits = predict_logits(model, cast(Inputs, _Without(inputs, modality)), rows, batch_size)
+        logits = predict_logits(model, cast(Inputs, _Without(inputs, modality)), rows, batch_size, tell)
         table = logits_table(examples, rows, logits)
         tables.append(table.append_column("missing", pa.array([modality] * len(rows), pa.string())))
     return pa.concat_tables(tables)

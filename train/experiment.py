@@ -140,41 +140,47 @@ def _train_one(
         setting = Setting(this.model, this.seed, examples, split, image, text, parts.inputs, config, device, console)
         return CONTROLS[this.control](setting) if this.control else Controlled(setting.build(image, text), parts.inputs)
 
-    def fit_on(model: FusionModel, rows: Split, chooses: bool = True) -> Fitted:
+    def tell(message: str) -> None:
+        say(console, f"{this.name}: {message}")
+
+    def fit_on(model: FusionModel, rows: Split, settings: TrainConfig, chooses: bool = True) -> Fitted:
         with threads_for(model, parts.inputs, config, device):
             return fit(
                 model,
                 controlled.inputs,
                 examples.labels,
                 rows,
-                controlled.config or config,
+                settings,
                 this.seed,
                 on_epoch=lambda _: advance(int(chooses)),
                 checkpoints=_checkpoints_of(config, this) if chooses else None,
                 fingerprint=examples.fingerprint,
                 processes=processes,
-                tell=lambda message: say(console, f"{this.name}: {message}"),
+                tell=tell,
                 chooses=chooses,
             )
 
     with processes.first_alone():  # a control may fill the cache
         controlled = build()
     model, inputs = controlled.model, controlled.inputs
-    fitted = fit_on(model, split)
+    settings = controlled.config or config
+    fitted = fit_on(model, split, settings)
+    # What did not fit in memory will not fit now, in a second fit or in a test.
+    settings = settings.model_copy(update={"accumulate": fitted.accumulate})
     advance(config.n_epochs - len(fitted.history))  # where patience ended
     with processes.first_alone():
         refitted = build().model if config.is_refit else None
     if refitted is not None:
         both = np.sort(np.concatenate([split.train, split.validation]))
-        fit_on(refitted, Split(both, split.validation, split.test), chooses=False)
+        fit_on(refitted, Split(both, split.validation, split.test), settings, chooses=False)
     if not processes.is_first:
         return
     training = _record(config, this, model, split, fitted, time.monotonic() - started)
     if this.control:
-        logits = predict_logits(refitted or model, inputs, split.test, config.micro_batch_size)
+        logits = predict_logits(refitted or model, inputs, split.test, settings.micro_batch_size, tell)
         write_json(record_of(config, this), {"training": training})
     else:
-        evaluation = write_evaluation(config.out, this.name, model, inputs, examples, split, config, refitted)
+        evaluation = write_evaluation(config.out, this.name, model, inputs, examples, split, settings, refitted, tell)
         logits = evaluation.test_logits
         save_model(
             refitted or model,
@@ -208,10 +214,16 @@ def _project(
     for each in asked:
         started = time.monotonic()
         folder = model_folder_of(config, Run(each.model, each.protocol, each.seed))
-        model, _ = load_fusion_model(folder, needs_backbones=not config.features)
+        model, trained = load_fusion_model(folder, needs_backbones=not config.features)
+        accumulate = trained.training.get("accumulate", config.accumulate)  # more where memory did not do
+        batch_size = config.model_copy(update={"accumulate": accumulate}).micro_batch_size
         reference = reference_rows(split.test, model.uses_tokens)
+
+        def tell(message: str, name: str = each.name) -> None:
+            say(console, f"{name}: {message}")
+
         with threads_for(model, parts.inputs, config, device):
-            logits = emap_logits(model.to(device), parts.inputs, split.test, reference, config.batch_size)
+            logits = emap_logits(model.to(device), parts.inputs, split.test, reference, batch_size, tell)
         seconds = round(time.monotonic() - started, 2)
         training = {**asdict(each), "n_test": len(split.test), "n_reference": len(reference), "seconds": seconds}
         write_json(record_of(config, each), {"training": training})

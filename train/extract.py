@@ -23,6 +23,7 @@ from builders.index import no_image_error
 from builders.sources import Source, open_source, pinned
 from train.attention_maps import patch_grid
 from train.backbones import ImageBackbone, load_image_backbone, weights_key
+from train.memory import Tell, in_batches
 from train.pixels import PixelConfig, resize_and_crop
 from train.progress import progress_bar, say
 
@@ -59,6 +60,13 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
         raise UserError(f"{out} ends neither in .npz nor in .parquet", "--out features.npz")
     images = pinned(images)
     console = Console(stderr=True)
+    told: set[str] = set()
+
+    def tell(message: str) -> None:
+        if message not in told:  # the same of every batch
+            told.add(message)
+            say(console, message)
+
     with open_source(images) as source:
         paths = sorted(source.paths())
         if not paths:
@@ -74,7 +82,7 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
             for number, part in enumerate(parts):
                 names = paths[number * PART_IMAGES : (number + 1) * PART_IMAGES]
                 if not _still_holds(part, source):
-                    arrays = _encode_part(source, names, backbone, pixels, config)
+                    arrays = _encode_part(source, names, backbone, pixels, config, tell)
                     write_atomic(part, lambda file, arrays=arrays: _save_npz(file, arrays))
                 advance(len(names))
     merged = _merge(parts)
@@ -109,17 +117,19 @@ def _pixel_config(backbone: ImageBackbone, config: Extraction) -> PixelConfig:
 
 
 def _encode_part(
-    source: Source, names: list[str], backbone: ImageBackbone, pixels: PixelConfig, config: Extraction
+    source: Source, names: list[str], backbone: ImageBackbone, pixels: PixelConfig, config: Extraction, tell: Tell
 ) -> Arrays:
     """The features of a few images; those that cannot be decoded are left out."""
     kept: list[tuple[str, str]] = []
     batches: list[dict[str, Tensor]] = []
     waiting: list[npt.NDArray[np.uint8]] = []
 
+    def encode(rows: slice) -> dict[str, Tensor]:
+        return _encode(backbone, np.stack(waiting[rows]), config)
+
     def flush() -> None:
-        if waiting:
-            batches.append(_encode(backbone, np.stack(waiting), config))
-            waiting.clear()
+        batches.extend(found for _, found in in_batches(len(waiting), config.batch_size, encode, "features", tell))
+        waiting.clear()
 
     for path, sha256, packed in _decoded(source, names, pixels):
         kept.append((path, sha256))
@@ -162,6 +172,8 @@ def _encode(backbone: ImageBackbone, packed: npt.NDArray[np.uint8], config: Extr
     with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.is_bf16):
         try:
             said = model(pixel_values=normalised, **options)
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError that says nothing of the size; the caller halves the batch
         except (ValueError, RuntimeError) as error:
             size = f"{packed.shape[1]} × {packed.shape[2]}"
             raise UserError(

@@ -17,12 +17,14 @@ from train.augmentation import augment
 from train.backbones import Encoded, ImageBackbone, TextBackbone, weights_key
 from train.data import Rows
 from train.features import Features
+from train.memory import Tell, in_batches, untold
 from train.model import FusionModel, no_features
 from train.pixels import PackedPixels
 from train.texts import TokenisedTexts
 
 TokensAndPooled = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # (n, n_tokens, dim) and (n, dim), memory-mapped
 _FLOAT32_BYTES = 2 << 30  # cached tokens beyond this many bytes are kept in half precision
+_ROWS_AT_ONCE = 64  # through a frozen backbone
 
 
 def resident(array: npt.NDArray[Any], device: torch.device) -> Tensor | None:
@@ -137,23 +139,38 @@ Inputs = LiveInputs | CachedInputs
 
 @torch.inference_mode()
 def cache_image_features(
-    backbone: ImageBackbone, pixels: PackedPixels, pixels_key: str, cache: Path, on_images: Callable[[int], None]
+    backbone: ImageBackbone,
+    pixels: PackedPixels,
+    pixels_key: str,
+    cache: Path,
+    on_images: Callable[[int], None],
+    tell: Tell = untold,
 ) -> TokensAndPooled:
-    """Tokens and pooled vectors of all images, memory-mapped; computed only where the same ones are not there yet."""
+    """Tokens and pooled vectors of all images, memory-mapped; computed only where the same ones are not there yet.
+
+    `tell` is called where batches had to be halved. Raises `UserError` where one image does not fit in memory.
+    """
     key = _key_of(backbone.model, backbone.config.model_dump_json(), pixels_key)
 
     def encode(rows: slice) -> Encoded:
         device = next(backbone.parameters()).device
         return backbone(torch.from_numpy(np.array(pixels[rows])).to(device))
 
-    return _cache(cache / f"image-{key}", len(pixels), encode, on_images)
+    return _cache(cache / f"image-{key}", len(pixels), encode, on_images, "image features", tell)
 
 
 @torch.inference_mode()
 def cache_text_features(
-    backbone: TextBackbone, texts: TokenisedTexts, cache: Path, on_texts: Callable[[int], None]
+    backbone: TextBackbone,
+    texts: TokenisedTexts,
+    cache: Path,
+    on_texts: Callable[[int], None],
+    tell: Tell = untold,
 ) -> TokensAndPooled:
-    """Tokens and pooled vectors of all texts, memory-mapped; computed only where the same ones are not there yet."""
+    """Tokens and pooled vectors of all texts, memory-mapped; computed only where the same ones are not there yet.
+
+    `tell` is called where batches had to be halved. Raises `UserError` where one text does not fit in memory.
+    """
     content = hashlib.sha256(texts.token_ids.tobytes() + texts.mask.tobytes()).hexdigest()
     key = _key_of(backbone.model, backbone.config.model_dump_json(), content)
 
@@ -163,7 +180,7 @@ def cache_text_features(
             torch.from_numpy(texts.token_ids[rows]).to(device), torch.from_numpy(texts.mask[rows]).to(device)
         )
 
-    return _cache(cache / f"text-{key}", len(texts.token_ids), encode, on_texts)
+    return _cache(cache / f"text-{key}", len(texts.token_ids), encode, on_texts, "text features", tell)
 
 
 def _key_of(model: nn.Module, *parts: str) -> str:
@@ -172,20 +189,18 @@ def _key_of(model: nn.Module, *parts: str) -> str:
 
 
 def _cache(
-    folder: Path, n_rows: int, encode: Callable[[slice], Encoded], on_rows: Callable[[int], None]
+    folder: Path, n_rows: int, encode: Callable[[slice], Encoded], on_rows: Callable[[int], None], what: str, tell: Tell
 ) -> TokensAndPooled:
     tokens_path, pooled_path = folder / "tokens.npy", folder / "pooled.npy"
     if not pooled_path.is_file():  # written last
 
         def write(tokens_part: Path) -> None:
-            first = encode(slice(0, 1)).tokens
-            shape = (n_rows, *first.shape[1:])
+            ((_, first),) = in_batches(1, 1, encode, what)
+            shape = (n_rows, *first.tokens.shape[1:])
             dtype = np.float32 if 4 * np.prod(shape) <= _FLOAT32_BYTES else np.float16
             tokens = np.lib.format.open_memmap(tokens_part, mode="w+", dtype=dtype, shape=shape)
             pooled = np.empty((n_rows, shape[-1]), dtype=np.float32)
-            for start in range(0, n_rows, 64):
-                rows = slice(start, min(start + 64, n_rows))
-                encoded = encode(rows)
+            for rows, encoded in in_batches(n_rows, _ROWS_AT_ONCE, encode, what, tell):
                 tokens[rows] = encoded.tokens.float().cpu().numpy()
                 pooled[rows] = encoded.pooled.float().cpu().numpy()
                 if not np.isfinite(tokens[rows]).all():

@@ -18,6 +18,7 @@ from train.ema import Average
 from train.history import Epoch, Fitted, best_of, is_exhausted
 from train.imbalance import Objective
 from train.inputs import Inputs
+from train.memory import Tell, in_batches, untold
 from train.metrics import accuracy, macro_f1
 from train.model import FusionModel
 from train.optimizer import lr_factor, make_optimizer, set_learning_rates
@@ -42,7 +43,7 @@ def fit(
     checkpoints: Path | None = None,
     fingerprint: str = "",
     processes: Processes = ALONE,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = untold,
     chooses: bool = True,
 ) -> Fitted:
     """Train `model` on the train rows and leave it with the weights of its best epoch on validation.
@@ -66,7 +67,7 @@ def fit(
     key = key_of(model.name, weights, labels, split, config, seed, fingerprint)
     saved = Checkpoints(checkpoints, key, config.checkpoint_every_s)
     if not saved.restore(state, weights, optimizer, average):
-        measure_scaling(model, inputs, split.train, config.micro_batch_size)
+        measure_scaling(model, inputs, split.train, config.micro_batch_size, tell)
         processes.as_in_first(weights.values())
     n_steps = math.ceil(len(split.train) / config.batch_size)  # of an epoch
     parameters = [weight for weight in weights.values() if isinstance(weight, nn.Parameter)]
@@ -91,7 +92,7 @@ def fit(
                     saved.write(state, weights, optimizer, average)
 
         with average.applied():
-            done = _validate(model, inputs, labels, split, config, state, processes)
+            done = _validate(model, inputs, labels, split, config, state, processes, tell)
             state.history.append(done)
             if not chooses or done == best_of(state.history):
                 state.best_weights = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -132,11 +133,12 @@ def _validate(
     config: TrainConfig,
     state: State,
     processes: Processes,
+    tell: Tell,
 ) -> Epoch:
     """The epoch that ends now: its mean loss on train, and what the model does on the validation rows."""
     mine = processes.share(split.validation)
     batch_size = math.ceil(config.batch_size / state.accumulate)
-    logits = processes.join(predict_logits(model, inputs, mine, batch_size))
+    logits = processes.join(predict_logits(model, inputs, mine, batch_size, tell))
     expected, predicted = labels[split.validation], logits.argmax(axis=1)
     return Epoch(
         epoch=state.epoch + 1,
@@ -148,9 +150,18 @@ def _validate(
 
 
 @torch.inference_mode()
-def predict_logits(model: FusionModel, inputs: Inputs, rows: Rows, batch_size: int) -> npt.NDArray[np.float32]:
-    """(len(rows), n_classes) logits, in the order of `rows`, without augmentation or dropout."""
+def predict_logits(
+    model: FusionModel, inputs: Inputs, rows: Rows, batch_size: int, tell: Tell = untold
+) -> npt.NDArray[np.float32]:
+    """(len(rows), n_classes) logits, in the order of `rows`, without augmentation or dropout.
+
+    Batches that do not fit in memory are halved, and `tell` is called with that. Raises `UserError` where one row does
+    not fit.
+    """
     model.eval()
-    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    logits = [model(inputs.features(model, part)).float().cpu().numpy() for part in parts]
+
+    def logits_of(part: slice) -> npt.NDArray[np.float32]:
+        return model(inputs.features(model, rows[part])).float().cpu().numpy()
+
+    logits = [found for _, found in in_batches(len(rows), batch_size, logits_of, "prediction", tell)]
     return np.concatenate([np.empty((0, len(model.class_names)), dtype=np.float32), *logits])

@@ -58,12 +58,16 @@ def load_parts(
     if not config.is_frozen:
         return Parts(image, text, LiveInputs(pixels, texts, device, config.is_augmented))
     image_features = text_features = None
+
+    def tell(message: str) -> None:
+        say(console, message)
+
     if image is not None and pixels is not None:
         with progress_bar(console, "image features", n_rows) as advance:
-            image_features = cache_image_features(image, pixels, pixels_key, cache, advance)
+            image_features = cache_image_features(image, pixels, pixels_key, cache, advance, tell)
     if text is not None and texts is not None:
         with progress_bar(console, "text features", n_rows) as advance:
-            text_features = cache_text_features(text, texts, cache, advance)
+            text_features = cache_text_features(text, texts, cache, advance, tell)
     mask = None if texts is None else texts.mask
     return Parts(image, text, CachedInputs(image_features, text_features, mask, device, pixels))
 

@@ -5,20 +5,25 @@ import torch
 from torch import Tensor
 
 from train.data import Rows
+from train.features import Features
 from train.inputs import Inputs
+from train.memory import Tell, in_batches, untold
 from train.model import FusionModel, Scaling
 
 _SCALING_ROWS = 2048  # enough rows of train to measure the features' scale on
 
 
 @torch.inference_mode()
-def measure_scaling(model: FusionModel, inputs: Inputs, train: Rows, batch_size: int) -> None:
+def measure_scaling(model: FusionModel, inputs: Inputs, train: Rows, batch_size: int, tell: Tell = untold) -> None:
     """Set the model's feature scaling to the mean and standard deviation over (at most 2,048 of) the train rows."""
     model.eval()
     rows = np.sort(np.random.default_rng(0).permutation(train)[:_SCALING_ROWS])
     sums: dict[str, list[Tensor]] = {}
-    for start in range(0, len(rows), batch_size):
-        features = inputs.features(model, rows[start : start + batch_size])
+
+    def features_of(part: slice) -> Features:
+        return inputs.features(model, rows[part])
+
+    for _, features in in_batches(len(rows), batch_size, features_of, "the scale of features", tell):
         has_text = features.text_mask.any(dim=1)
         for name, values in (
             ("image_tokens", features.image_tokens.flatten(0, 1)),

@@ -1,7 +1,6 @@
 """The gradients of one batch: in parts where memory is short, shared where there are several processes."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from train.config import TrainConfig
 from train.data import Rows
 from train.imbalance import Objective
 from train.inputs import Inputs
+from train.memory import Tell
 from train.missing import drop_modalities
 from train.model import FusionModel
 from train.processes import Processes
@@ -28,7 +28,7 @@ def backward(
     seed: int,
     state: State,
     processes: Processes,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> Tensor:
     """Add up the gradients of this process's share of a batch, in `state.accumulate` parts; its part of the mean loss.
 
@@ -76,7 +76,7 @@ def _halve(
     state: State,
     processes: Processes,
     error: torch.OutOfMemoryError,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> None:
     """Double the number of parts, and say so; `UserError` where that cannot help."""
     before = math.ceil(n_rows / state.accumulate)

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from train.data import Rows
 from train.features import Features
 from train.inputs import Inputs
+from train.memory import Tell, in_batches, untold
 from train.model import FusionModel
 
 _MAX_ALL = {False: 5000, True: 256}  # rows up to which all pairs are asked; by whether the fusion reads tokens
@@ -35,7 +36,7 @@ def reference_rows(rows: Rows, uses_tokens: bool) -> Rows:
 
 @torch.inference_mode()
 def emap_logits(
-    model: FusionModel, inputs: Inputs, rows: Rows, reference: Rows, batch_size: int
+    model: FusionModel, inputs: Inputs, rows: Rows, reference: Rows, batch_size: int, tell: Tell = untold
 ) -> npt.NDArray[np.float32]:
     """(len(rows), n_classes) logits of the additive projection of `model`, its means over `reference`.
 
@@ -44,24 +45,27 @@ def emap_logits(
     and 128 tokens does 300 rows against 64 in 4 s.
     """
     model.eval()
-    others = _gathered(list(_batches(model, inputs, reference, batch_size)))
-    of_images, of_reference_texts = _means(model, _batches(model, inputs, rows, batch_size), others, True)
+    others = _gathered(list(_batches(model, inputs, reference, batch_size, tell)))
+    of_images, of_reference_texts = _means(model, _batches(model, inputs, rows, batch_size, tell), others, True, tell)
     if np.array_equal(rows, reference):
         of_texts, overall = of_reference_texts, of_images.mean(dim=0)
     else:
-        of_texts, _ = _means(model, _batches(model, inputs, rows, batch_size), others, False)
+        of_texts, _ = _means(model, _batches(model, inputs, rows, batch_size, tell), others, False, tell)
         place = {int(row): i for i, row in enumerate(rows)}
         overall = of_images[[place[int(row)] for row in reference]].mean(dim=0)
     return (of_images + of_texts - overall).float().numpy()
 
 
-def _batches(model: FusionModel, inputs: Inputs, rows: Rows, batch_size: int) -> Iterator[Features]:
-    for start in range(0, len(rows), batch_size):
-        yield inputs.features(model, rows[start : start + batch_size])
+def _batches(model: FusionModel, inputs: Inputs, rows: Rows, batch_size: int, tell: Tell) -> Iterator[Features]:
+    def features_of(part: slice) -> Features:
+        return inputs.features(model, rows[part])
+
+    for _, features in in_batches(len(rows), batch_size, features_of, "EMAP's features", tell):
+        yield features
 
 
 def _means(
-    model: FusionModel, batches: Iterator[Features], others: Features, batches_are_images: bool
+    model: FusionModel, batches: Iterator[Features], others: Features, batches_are_images: bool, tell: Tell
 ) -> tuple[Tensor, Tensor]:
     """Mean logits of each row of `batches` over all of `others`, and of each of `others` over all of `batches`."""
     n_others, n_seen = len(others.image_pooled), 0
@@ -69,13 +73,15 @@ def _means(
     sums: Tensor | None = None
     for batch in batches:
         n_rows = len(batch.image_pooled)
-        step = max(1, _PAIRS[model.uses_tokens] // n_rows)
-        logits: list[Tensor] = []
-        for start in range(0, n_others, step):
-            part = _rows(others, slice(start, start + step))
+
+        def logits_with(rows: slice, batch: Features = batch) -> Tensor:
+            part = _rows(others, rows)
             images, texts = (batch, part) if batches_are_images else (part, batch)
             asked = _asked(model, images, texts).double().cpu()
-            logits.append(asked if batches_are_images else asked.transpose(0, 1))
+            return asked if batches_are_images else asked.transpose(0, 1)
+
+        step = max(1, _PAIRS[model.uses_tokens] // n_rows)
+        logits = [found for _, found in in_batches(n_others, step, logits_with, "EMAP's pairs", tell)]
         grid = torch.cat(logits, dim=1)  # (n_rows, n_others, n_classes)
         means.append(grid.mean(dim=1))
         sums = grid.sum(dim=0) if sums is None else sums + grid.sum(dim=0)

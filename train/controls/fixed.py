@@ -57,7 +57,7 @@ def encoded(setting: Setting, descriptions: list[str]) -> Inputs:
     tokens: TokenisedTexts = tokenise(setting.text.tokenizer, descriptions, setting.config.max_text_tokens)
     texts = copy.copy(texts_of(setting.inputs))
     if isinstance(texts, CachedInputs):
-        texts.text = cache_text_features(setting.text, tokens, setting.cache, lambda _: None)
+        texts.text = cache_text_features(setting.text, tokens, setting.cache, lambda _: None, setting.tell)
         texts.text_mask = tokens.mask
     else:
         texts.texts = tokens

@@ -34,7 +34,7 @@ def second_image(setting: Setting) -> Controlled:
     pixels = pack_pixels(examples.read_image, len(examples.image_ids), backbone.pixels, path, lambda: None)
     everything = np.arange(len(examples.image_ids))
     if isinstance(setting.inputs, CachedInputs):
-        features = cache_image_features(backbone, pixels, key, setting.cache, lambda _: None)
+        features = cache_image_features(backbone, pixels, key, setting.cache, lambda _: None, setting.tell)
         mask = np.ones(features[0].shape[:2], dtype=np.bool_)
         texts = CachedInputs(None, features, mask, setting.device)
         model = setting.build(setting.image, GivenFeatures(("second_image",), backbone.config.dim))

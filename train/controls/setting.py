@@ -15,6 +15,7 @@ from train.features import Features
 from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs, Inputs
 from train.model import FusionModel
+from train.progress import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Setting:
     def cache(self) -> Path:
         """Where the experiment keeps features."""
         return self.config.out / "cache"
+
+    def tell(self, message: str) -> None:
+        """Say what a person should know, on stderr."""
+        say(self.console, message)
 
     def build(
         self,
