@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from builders.errors import UserError
 from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data, random_backbones
-from train.checkpoint import FILE_NAME
+from train.checkpoint import FILE_NAME, MAY_CHANGE, MAY_COME, key_of
 from train.config import TrainConfig
 from train.inputs import LiveInputs
 from train.loop import fit
@@ -148,6 +149,47 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path, change):
         f"the checkpoint {tmp_path / FILE_NAME} belongs to other data or settings than are given now\n"
         f"  fix: give those that it was begun with, or delete {tmp_path} to begin this run again"
     )
+
+
+@pytest.mark.parametrize("setting", [*MAY_CHANGE, *MAY_COME])
+def test_what_an_experiment_lets_change_or_come_does_not_end_a_fit_under_way(setting):
+    values = {
+        "dataset": "moved",
+        "out": "elsewhere",
+        "images": "photographs",
+        "models": ("concat",),
+        "controls": ("empty_text",),
+        "control_models": ("concat",),
+        "recipe": "paper",
+        "recipe_overrides": ("lr",),
+        "n_seeds": 7,
+        "protocol": "clean",
+        "device": "cuda",
+        "accumulate": 3,
+        "checkpoint_every_s": 7.0,
+        "second_image_backbone": "facebook/dinov2-small",
+        "second_image_revision": "main",
+        "image_features_of": "CLIP",
+        "text_features_of": "DINOv2",
+    }
+    before = TrainConfig(dataset="x", out="x")
+    after = TrainConfig.model_validate({**before.model_dump(), setting: values[setting]})
+    assert after != before
+    weights = {"weight": torch.zeros(2)}
+    keys = {key_of("concat", weights, LABELS, SPLIT, each, 0, "data") for each in (before, after)}
+    assert len(keys) == 1
+
+
+def test_every_other_setting_of_a_fit_ends_it():
+    before = TrainConfig(dataset="x", out="x")
+    weights = {"weight": torch.zeros(2)}
+    key = key_of("concat", weights, LABELS, SPLIT, before, 0, "data")
+    same = key_of("concat", weights, LABELS, SPLIT, before.model_copy(update={"epochs": before.n_epochs}), 0, "data")
+    assert same == key  # the default, spelled out
+    for setting in sorted(set(TrainConfig.model_fields) - {*MAY_CHANGE, *MAY_COME}):
+        changed = before.model_copy(update={setting: 13 if setting == "epochs" else "another"})
+        with warnings.catch_warnings(action="ignore"):  # of pydantic, about words where numbers are
+            assert key_of("concat", weights, LABELS, SPLIT, changed, 0, "data") != key, setting
 
 
 def test_a_batch_may_be_cut_into_other_parts_when_a_fit_goes_on(tmp_path):

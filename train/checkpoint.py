@@ -38,6 +38,8 @@ MAY_CHANGE = (
     "accumulate",
     "checkpoint_every_s",
 )
+# What may also be named later, once: when a control asks for it, and what changes no number. No fit under way knows it.
+MAY_COME = ("second_image_backbone", "second_image_revision", "image_features_of", "text_features_of")
 
 
 @dataclass(slots=True)
@@ -166,8 +168,11 @@ def key_of(
     seed: int,
     fingerprint: str,
 ) -> str:
-    """Hex sha256 over all that a fit depends on: another one means that a checkpoint is of another fit."""
-    settings = config.model_dump(mode="json", exclude=set(MAY_CHANGE))
+    """Hex sha256 over all that a fit depends on: another one means that a checkpoint is of another fit.
+
+    What an experiment lets change between two calls is not in it, so that a fit that was stopped then goes on.
+    """
+    settings = config.model_dump(mode="json", exclude={*MAY_CHANGE, *MAY_COME}) | {"epochs": config.n_epochs}
     shapes = {key: list(weight.shape) for key, weight in weights.items()}
     digest = hashlib.sha256(json.dumps([name, seed, fingerprint, settings, shapes], sort_keys=True).encode())
     for rows in (labels[split.train], labels[split.validation], split.train, split.validation):

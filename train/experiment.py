@@ -16,7 +16,7 @@ from rich.console import Console
 
 from builders.errors import UserError, choose
 from builders.files import read_json, write_json, write_table
-from train.checkpoint import FILE_NAME, MAY_CHANGE
+from train.checkpoint import FILE_NAME, MAY_CHANGE, MAY_COME
 from train.config import EMAP, Protocol, TrainConfig
 from train.controls import CONTROLS
 from train.controls.emap import emap_logits, reference_rows
@@ -37,8 +37,7 @@ from train.report.write import write_report
 from train.table import experiment_table
 
 _SMALL_BATCH = 1 << 23  # values that a step reads
-# Named later: when a control asks for it, and what changes no number.
-_MAY_COME = ("second_image_backbone", "second_image_revision", "image_features_of", "text_features_of")
+_REFIT = "refit"  # below a run's checkpoints: those of its second fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ def _train_one(
                 settings,
                 this.seed,
                 on_epoch=lambda _: advance(int(chooses)),
-                checkpoints=_checkpoints_of(config, this) if chooses else None,
+                checkpoints=_checkpoints_of(config, this) / ("" if chooses else _REFIT),
                 fingerprint=examples.fingerprint,
                 processes=processes,
                 tell=tell,
@@ -259,12 +258,12 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file, and an experiment is a folder", "choose another --out")
     if path.is_file() and (
-        any((config.out / "predictions").glob("*.parquet")) or any((config.out / "checkpoints").glob(f"*/{FILE_NAME}"))
+        any((config.out / "predictions").glob("*.parquet")) or any((config.out / "checkpoints").rglob(FILE_NAME))
     ):  # else nothing was trained with it
         defaults = TrainConfig(dataset="", out=config.out).model_dump(mode="json")  # of settings that are newer than it
         before: dict[str, Any] = {**defaults, **read_json(path)}
         for key, value in resolved.items():
-            is_new = key in _MAY_COME and before.get(key) is None
+            is_new = key in MAY_COME and before.get(key) is None
             if key not in MAY_CHANGE and not is_new and before.get(key) != value:
                 raise UserError(
                     f"{config.out} holds an experiment with another {key}: there {before.get(key)!r}, now {value!r}",
