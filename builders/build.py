@@ -281,8 +281,9 @@ def _mark_columns(mark: Mark | None) -> Row:
 
 def _digested(rows: Iterator[Row], update: Callable[[bytes], object]) -> Iterator[Row]:
     """The same rows, each given to `update` as it passes."""
+    encode = json.JSONEncoder(sort_keys=True).encode
     for row in rows:
-        update(json.dumps(row, sort_keys=True).encode())
+        update(encode(row).encode())
         yield row
 
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,27 +101,31 @@ def count_set(described: DescriptionSet) -> SetStatistics:
     reviews = Counter[str]()
     columns = _COUNTED + [name for name in ("findings", "review") if name in features]
     for split, files in described.shards.items():
-        for row in _rows(files, columns):
-            label = "" if row["label"] is None else names[row["label"]]
-            labels.setdefault(label, Counter())[split] += 1
-            clean_labels.setdefault(label, Counter())[row["split_clean"]] += 1
-            description: str = row["description"]
-            words[len(description.split())] += 1
-            characters[len(description)] += 1
-            distinct.add(hashlib.blake2b(description.encode(), digest_size=8).digest())
-            terms.add(label, description)
-            image_tokens[row["n_image_tokens"]] += 1
-            prompt_tokens[row["n_prompt_tokens"]] += 1
-            output_tokens[row["n_output_tokens"]] += 1
-            temperatures[row["temperature"]] += 1
-            official[row["split_official"]] += 1
-            clean[row["split_clean"]] += 1
-            finish_reasons[row["finish_reason"]] += 1
-            flags.update(row["flags"])
-            _count_findings(findings, row.get("findings", ""))
-            reviews.update([row["review"]] if row.get("review") else [])
-            n_copies += row["duplicate_group"] != ""
-            n_balanced += row["in_balanced_subset"]
+        for rows in _batches(files, columns):
+            texts: list[str] = rows["description"]
+            here = ["" if number is None else names[number] for number in rows["label"]]
+            for label, n_rows in Counter(here).items():
+                labels.setdefault(label, Counter())[split] += n_rows
+            for (label, is_clean), n_rows in Counter(zip(here, rows["split_clean"], strict=True)).items():
+                clean_labels.setdefault(label, Counter())[is_clean] += n_rows
+            words.update(len(text.split()) for text in texts)
+            characters.update(map(len, texts))
+            distinct.update(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+            for label, text in zip(here, texts, strict=True):
+                terms.add(label, text)
+            image_tokens.update(rows["n_image_tokens"])
+            prompt_tokens.update(rows["n_prompt_tokens"])
+            output_tokens.update(rows["n_output_tokens"])
+            temperatures.update(rows["temperature"])
+            official.update(rows["split_official"])
+            clean.update(rows["split_clean"])
+            finish_reasons.update(rows["finish_reason"])
+            flags.update(chain.from_iterable(rows["flags"]))
+            for text in rows.get("findings", ()):
+                _count_findings(findings, text)
+            reviews.update(filter(None, rows.get("review", ())))
+            n_copies += sum(map(bool, rows["duplicate_group"]))
+            n_balanced += sum(rows["in_balanced_subset"])
     return SetStatistics(
         features=features,
         splits={split: _size(files) for split, files in described.shards.items()},
@@ -146,11 +151,12 @@ def count_set(described: DescriptionSet) -> SetStatistics:
     )
 
 
-def _rows(files: list[Path], columns: list[str]) -> Iterator[dict[str, Any]]:
+def _batches(files: list[Path], columns: list[str]) -> Iterator[dict[str, list[Any]]]:
+    """Some thousand rows at a time, column by column."""
     for file in files:
         with pq.ParquetFile(file) as shard:
             for batch in shard.iter_batches(batch_size=5_000, columns=columns):
-                yield from batch.to_pylist()
+                yield batch.to_pydict()
 
 
 def _count_findings(findings: dict[str, Counter[str]], text: str) -> None:

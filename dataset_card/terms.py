@@ -10,6 +10,7 @@ from typing import TypeVar
 Number = TypeVar("Number", int, float)
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SHORTEST = 3
+_BETWEEN_WORDS = {code: " " for code in range(128) if not chr(code).isalpha() and chr(code) not in "'-"}
 # English function words, and what every description of a photograph of skin says.
 _WITHOUT_CONTENT = frozenset(Path(__file__).with_name("words_without_content.txt").read_text(encoding="utf-8").split())
 
@@ -53,8 +54,18 @@ class Terms:
 
 def terms_of(description: str) -> set[str]:
     """The words of content in a text, in lower case, each once."""
-    words = set(_WORD.findall(description.lower())) - _WITHOUT_CONTENT
-    return {word for word in words if len(word) >= _SHORTEST}
+    lowered = description.lower()
+    words = _ascii_words(lowered) if lowered.isascii() else set(_WORD.findall(lowered))
+    return {word for word in words if len(word) >= _SHORTEST} - _WITHOUT_CONTENT
+
+
+def _ascii_words(lowered: str) -> set[str]:
+    """What `_WORD` finds, in a third of its time: it is asked only about the few pieces that are not letters alone."""
+    pieces = set(lowered.translate(_BETWEEN_WORDS).split())
+    words = set(filter(str.isalpha, pieces))
+    for piece in pieces - words:
+        words.update(_WORD.findall(piece))
+    return words
 
 
 def _greatest(pairs: Iterable[tuple[str, Number]], n_terms: int) -> list[tuple[str, Number]]:

@@ -47,3 +47,10 @@ def test_a_spread_of_counts_is_that_of_the_numbers(numbers):
     middle = len(ordered) // 2
     assert told.median == (ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
     assert sum(number <= told.percentile_95 for number in numbers) >= 0.95 * len(numbers)
+
+
+@given(st.text("ab'-_ 1.,\n\t\x1c\x00Z", max_size=40))
+def test_plain_texts_are_cut_as_all_others(text):
+    """A letter beyond ASCII has the other way taken; as a word of its own it changes no other word."""
+    assert terms_of(f"{text} éé") == terms_of(text)
+    assert terms_of(f"{text} ééé") == terms_of(text) | {"ééé"}

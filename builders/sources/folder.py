@@ -36,7 +36,7 @@ class FolderSource:
         if not stat.S_ISREG(found.st_mode):
             raise OSError("not a regular file")
         check_size(found.st_size)
-        with open(f"{self.name}/{path}", "rb") as file:  # noqa: PTH123 - as in `_stat`
+        with open(f"{self.name}/{path}", "rb", buffering=0) as file:  # noqa: PTH123 - as in `_stat`
             return file.read()
 
     def size(self, path: str) -> int:
