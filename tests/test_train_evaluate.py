@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from sklearn.metrics.pairwise import cosine_distances
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from builders.torch_repair import repair
@@ -273,7 +272,7 @@ def test_weights_that_point_at_the_evidence_fall_further_than_random_ones_and_wr
 
 def test_models_of_one_modality_have_no_files_about_two(evaluate, model, tmp_path):
     evaluate(model("image_only"), name="image_only-official-0")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["distances", "validation"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["validation"]
 
 
 def test_every_fusion_that_tells_its_attention_is_explained(evaluate, model):
@@ -281,16 +280,6 @@ def test_every_fusion_that_tells_its_attention_is_explained(evaluate, model):
     assert len(read("deletion")) > 0
     for row in read("attention").to_pylist():
         assert sum(row["patch_weights"]) + row["class_token_weight"] == pytest.approx(1, rel=1e-4)
-
-
-def test_distances_are_those_of_scikit_learn(evaluate, model, parts, tmp_path):
-    examples, split, _, cached = parts
-    evaluate(model())
-    rows = pq.read_table(tmp_path / "distances" / "official.parquet").to_pylist()
-    pooled = cached.image[1] - cached.image[1][split.train].mean(axis=0)
-    expected = cosine_distances(pooled[split.test], pooled[split.train])
-    assert [row["distance"] for row in rows] == pytest.approx(expected.min(axis=1), abs=1e-5)
-    assert [row["nearest"] for row in rows] == [examples.image_ids[i] for i in split.train[expected.argmin(axis=1)]]
 
 
 def test_words_behind_the_cut_are_known_as_not_read(backbones):

@@ -70,7 +70,7 @@ def test_photographs_are_shown_where_they_are_and_only_with_their_own_bytes(expe
         ("missing", "no run reads both modalities, or missing/*.parquet is not there"),
         ("attention", "no finished run pools by attention"),
         ("deletion", "The deletion test is left out"),
-        ("distances", "no image features were cached for this protocol"),
+        ("distances", "the same `vl-dermnet train` command again writes those that are missing"),
         ("config.json", "unknown: config.json is not there"),
     ],
 )
@@ -80,6 +80,16 @@ def test_what_is_not_there_is_left_out_with_a_reason(experiment, gone, reason):
     out = write_report(experiment)
     assert reason in out.read_text(encoding="utf-8")
     assert Page(out).tables
+
+
+def test_distances_say_in_which_features_they_were_measured(experiment):
+    assert "Measured in pooled features of the frozen image backbone." in write_report(experiment).read_text()
+    for file in (experiment / "distances").glob("*.parquet"):
+        table = pq.read_table(file)
+        write_table(file, table.replace_schema_metadata({b"features_of": b"features of <b>, as they were"}))
+    text = write_report(experiment).read_text()
+    assert "Measured in features of &lt;b&gt;, as they were." in text
+    assert "frozen image backbone" not in text
 
 
 def test_a_dataset_that_is_gone_or_damaged_files_do_not_stop_it(experiment):

@@ -19,12 +19,11 @@ from train.calibration import fit_temperature, softmax
 from train.config import TrainConfig
 from train.data import Examples, Rows, Split
 from train.features import Features
-from train.inputs import CachedInputs, Inputs
+from train.inputs import Inputs
 from train.loop import predict_logits
 from train.memory import Tell, untold
 from train.missing import without_image, without_text
 from train.model import FusionModel
-from train.nearest import nearest_of
 from train.pixel_deletion import N_IMAGES, pixel_deletion_test
 from train.word_spans import WordSpans, word_spans
 
@@ -64,12 +63,10 @@ def write_evaluation(
 
     - `validation/NAME.parquet`, the logits of the validation rows;
     - `missing/NAME.parquet`, where the model reads both modalities: the test logits without text and without image;
-    - `attention/NAME.parquet` and `deletion/NAME.parquet`, where the fusion pools by attention;
-    - `distances/PROTOCOL.parquet`, where image features are cached: how far each test image is from train.
+    - `attention/NAME.parquet` and `deletion/NAME.parquet`, where the fusion pools by attention.
 
     The test logits themselves are returned: their file says that a run is finished, and is for the caller to write.
     """
-    _, protocol, seed = name.rsplit("-", 2)
     validation_logits = predict_logits(model, inputs, split.validation, config.micro_batch_size, tell)
     write_table(folder / "validation" / f"{name}.parquet", logits_table(examples, split.validation, validation_logits))
     model = refitted or model
@@ -78,12 +75,11 @@ def write_evaluation(
         missing = _missing(model, inputs, examples, split.test, config.micro_batch_size, tell)
         write_table(folder / "missing" / f"{name}.parquet", missing)
         if pools_by_attention(model):
-            attention, deletion = _explain(model, inputs, examples, split.test, test_logits, config, int(seed))
+            attention, deletion = _explain(
+                model, inputs, examples, split.test, test_logits, config, int(name.rpartition("-")[2])
+            )
             write_table(folder / "attention" / f"{name}.parquet", attention)
             write_table(folder / "deletion" / f"{name}.parquet", deletion)
-    distances = folder / "distances" / f"{protocol}.parquet"
-    if isinstance(inputs, CachedInputs) and inputs.image is not None and not distances.is_file():
-        write_table(distances, nearest_of(inputs.image[1], examples.image_ids, split))
     return Evaluation(fit_temperature(validation_logits, examples.labels[split.validation]), test_logits)
 
 

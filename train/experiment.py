@@ -22,6 +22,7 @@ from train.controls import CONTROLS
 from train.controls.emap import emap_logits, reference_rows
 from train.controls.setting import Controlled, Setting
 from train.data import Examples, Split, load_examples, split_of
+from train.distances import lacks_distances, write_distances
 from train.evaluate import logits_table, write_evaluation
 from train.imbalance import IMBALANCE
 from train.inputs import CachedInputs, Inputs
@@ -79,9 +80,15 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
         say(console, f"{len(skipped)} of {len(runs)} runs are finished already and are skipped")
 
     device = device_of(config)
-    if pending:
+    with_distances = processes.told_by_first(
+        lacks_distances(config, examples)
+    )  # also those of an earlier program's runs
+    if pending or with_distances:
+        needed = {each.model for each in pending} | (set(config.models) if with_distances else set())
         with processes.first_alone():  # fills the cache
-            parts = load_parts(config, examples, {each.model for each in pending}, device, console)
+            parts = load_parts(config, examples, needed, device, console)
+            if processes.is_first:
+                write_distances(config, examples, splits, parts, console)
         with progress_bar(console, "train", len(pending) * config.n_epochs) as advance:
             for each in pending:
                 _train_one(config, examples, splits[each.protocol], each, parts, device, advance, console, processes)

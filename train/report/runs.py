@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from builders.errors import UserError
 from builders.files import read_json
+from train.distances import FEATURES_OF
 from train.evaluate import CLASS_NAMES, PIXELS
 from train.pixels import PixelConfig
 
@@ -102,12 +103,21 @@ def read_runs(folder: Path) -> Found:
     return Found(runs, [problem.replace(f"{folder}/", "") for problem in problems])
 
 
-def read_distances(folder: Path, protocol: str) -> dict[str, float] | None:
-    """Distance to the nearest train image by image_id; None where no image features were cached."""
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """Distance to the nearest train image by image_id, and what the features are of in which it was measured."""
+
+    by_id: dict[str, float]
+    features_of: str
+
+
+def read_distances(folder: Path, protocol: str) -> Distances | None:
+    """How far test images are from train; None where no model sees images, and where the file cannot be read."""
     table = _read(folder / "distances" / f"{protocol}.parquet", [])
-    return (
-        None if table is None else dict(zip(table["image_id"].to_pylist(), table["distance"].to_pylist(), strict=True))
-    )
+    if table is None:
+        return None
+    told = (table.schema.metadata or {}).get(FEATURES_OF, b"pooled features of the frozen image backbone").decode()
+    return Distances(dict(zip(table["image_id"].to_pylist(), table["distance"].to_pylist(), strict=True)), told)
 
 
 def _read(file: Path, problems: list[str]) -> pa.Table | None:

@@ -4,21 +4,24 @@ from typing import Any
 
 import numpy as np
 
+from builders.foreign_text import visible
 from train.metrics import accuracy, macro_f1
 from train.report.groups import Group, plus_minus
+from train.report.runs import Distances
 from train.report.svg import Line, line_chart
 
 N_PARTS = 5
 MAX_LINES = 6
 
 
-def distance_of(group: Group, distances: dict[str, float] | None) -> dict[str, Any]:
+def distance_of(group: Group, measured: Distances | None) -> dict[str, Any]:
     """Accuracy by quintile of the distance to the nearest train image, per model."""
-    if distances is None:
+    if measured is None:
         return {
-            "absent": "no image features were cached for this protocol: they are with --frozen and a model that sees "
-            "images, and distances are measured in them"
+            "absent": "distances are not there: they are measured where a model sees images, and the same "
+            "`vl-dermnet train` command again writes those that are missing"
         }
+    distances = measured.by_id
     ids = group.chosen_runs[0].test.image_ids
     if len(ids) < 2 * N_PARTS:
         return {"absent": f"{len(ids)} test images are too few for {N_PARTS} parts"}
@@ -57,7 +60,13 @@ def distance_of(group: Group, distances: dict[str, float] | None) -> dict[str, A
         x_names=list(_NAMES),
         size_px=(520, 280),
     )
-    return {"rows": rows, "columns": columns, "plot": plot, "legend": [line.name for line in lines]}
+    return {
+        "rows": rows,
+        "columns": columns,
+        "plot": plot,
+        "legend": [line.name for line in lines],
+        "features_of": visible(measured.features_of),
+    }
 
 
 _NAMES = ("nearest 20 %", "2nd", "3rd", "4th", "farthest 20 %")

@@ -88,7 +88,7 @@ def _protocol(folder: Path, group: Group, examples: Examples) -> dict[str, Any]:
         "distance": distance_of(group, distances),
         "missing": missing_of(group),
         "attention": attention_of_group(group, examples),
-        "errors": errors_of(group, examples, distances),
+        "errors": errors_of(group, examples, distances and distances.by_id),
     }
 
 
