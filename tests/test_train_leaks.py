@@ -86,15 +86,17 @@ def is_test(row):
     return row["split_official"] == "test"
 
 
-@pytest.mark.parametrize("is_frozen", [True, False])
-def test_planted_labels_and_texts_of_test_rows_change_nothing_that_is_fitted(config, dataset, rewritten, is_frozen):
+@pytest.mark.parametrize(("is_frozen", "is_refit"), [(True, False), (False, False), (True, True)])
+def test_planted_labels_and_texts_of_test_rows_change_nothing_that_is_fitted(
+    config, dataset, rewritten, is_frozen, is_refit
+):
     """Weights, scaling, the chosen epoch, and whatever else a model folder holds, to the byte."""
 
     def plant(row):
         return {**row, "label": (row["label"] + 1) % 3, "description": "raised raised flat"} if is_test(row) else row
 
     controls = ("shuffled_text", "shuffled_text_within_class", "masked_text")
-    options = {"is_frozen": is_frozen, "controls": controls, "epochs": 3 if is_frozen else 1}
+    options = {"is_frozen": is_frozen, "is_refit": is_refit, "controls": controls, "epochs": 3 if is_frozen else 1}
     before, after = config(dataset, "before", **options), config(rewritten("planted", plant), "after", **options)
     run(before)
     run(after)
