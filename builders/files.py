@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,19 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         if missing:
             raise ValueError(f"no column {', '.join(sorted(missing))}")
         return file.read(columns=columns)
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """One Parquet file, some thousand rows at a time; what Arrow kept for reuse goes back to the system at the end."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=4096)
+    pa.default_memory_pool().release_unused()
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a Parquet file, from its footer."""
+    with pq.ParquetFile(path) as file:
+        return list(file.schema_arrow.names)
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from builders.decode import BadImageError, decode_rgb
 from builders.errors import UserError
-from builders.files import read_table, write_table
+from builders.files import column_names, read_batches, write_table
 from builders.schema import INDEX_SCHEMA, SCHEMA_VERSION, IndexRow, image_id_of, index_rows, to_table
 from builders.sources import Source, open_source, pinned
 from builders.sources.layout import IMAGE_SUFFIXES, split_and_label
@@ -189,13 +189,12 @@ def write_index(file: Path, rows: list[IndexRow]) -> None:
 def read_index(file: Path) -> list[IndexRow]:
     """Read an index file. Raises `UserError` where it is not one."""
     try:
-        table = read_table(file)
+        names = column_names(file)
+        if names == INDEX_SCHEMA.names:
+            return index_rows(read_batches(file))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file} as an index: {error}", "vl-dermnet index IMAGES --out FILE") from error
-    if table.schema.names != INDEX_SCHEMA.names:
-        raise UserError(
-            f"{file} is not an index: its columns are {', '.join(table.schema.names)}; "
-            f"an index has {', '.join(INDEX_SCHEMA.names)}",
-            "vl-dermnet index IMAGES --out FILE",
-        )
-    return index_rows(table)
+    raise UserError(
+        f"{file} is not an index: its columns are {', '.join(names)}; an index has {', '.join(INDEX_SCHEMA.names)}",
+        "vl-dermnet index IMAGES --out FILE",
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from builders.errors import UserError
-from builders.files import read_json, read_table
+from builders.files import column_names, read_batches, read_json
 from builders.index import read_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, descriptions
 
@@ -63,12 +63,12 @@ def part_files(path: Path) -> list[Path]:
 def read_part(part: Path) -> list[Description]:
     """The rows of one part. Raises `UserError` where the file is damaged or holds other columns."""
     try:
-        table = read_table(part)
+        names = column_names(part)
+        if names == DESCRIPTION_SCHEMA.names:
+            return descriptions(read_batches(part))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the part {part}: {error}", f"rm '{part}' and run annotate again") from error
-    if table.schema.names != DESCRIPTION_SCHEMA.names:
-        raise UserError(f"{part} is not a part of a run: its columns are {', '.join(table.schema.names)}")
-    return descriptions(table)
+    raise UserError(f"{part} is not a part of a run: its columns are {', '.join(names)}")
 
 
 class Ranked(Protocol):

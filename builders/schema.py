@@ -1,6 +1,7 @@
 """The records that cross folders, and their Arrow schemas: the data contract everybody else imports."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -79,6 +80,9 @@ _DESCRIPTION_TYPES: dict[Any, pa.DataType] = {
 DESCRIPTION_SCHEMA = pa.schema(
     [pa.field(f.name, _DESCRIPTION_TYPES.get(f.type, pa.string()), nullable=False) for f in fields(Description)]
 )
+_WITH_FEW_VALUES = frozenset(
+    {"split", "label", "format", "status", "reason", "finish_reason", "engine_id", "described_at"}
+)
 
 
 def image_id_of(path: str) -> str:
@@ -92,15 +96,29 @@ def to_table(rows: "list[IndexRow] | list[Description]", schema: pa.Schema) -> p
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def index_rows(table: pa.Table) -> list[IndexRow]:
-    """The records of an index table, in its order."""
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return [IndexRow(**row) for row in rows]
+def index_rows(batches: Iterable[pa.RecordBatch]) -> list[IndexRow]:
+    """The records of an index, in its order."""
+    return [IndexRow(*values) for values in _rows_of(batches, INDEX_SCHEMA)]
 
 
-def descriptions(table: pa.Table) -> list[Description]:
-    """The records of a parts table, in its order."""
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for row in rows:
-        row["flags"] = tuple(row["flags"])
-    return [Description(**row) for row in rows]
+def descriptions(batches: Iterable[pa.RecordBatch]) -> list[Description]:
+    """The records of a part, in its order."""
+    return [Description(*values) for values in _rows_of(batches, DESCRIPTION_SCHEMA)]
+
+
+def _rows_of(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[tuple[Any, ...]]:
+    """The rows as tuples in the schema's order; equal texts of a column that has few different ones are one object.
+
+    Of a large run little else is in memory: every text in every row on its own would take half as much again.
+    """
+    once: dict[str, str] = {}
+    for batch in batches:
+        columns: list[list[Any]] = []
+        for field in schema:
+            values = batch[field.name].to_pylist()
+            if field.name in _WITH_FEW_VALUES:
+                values = [once.setdefault(value, value) for value in values]
+            elif pa.types.is_list(field.type):
+                values = [tuple(value) for value in values]
+            columns.append(values)
+        yield from zip(*columns, strict=True)
