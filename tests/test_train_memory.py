@@ -139,12 +139,12 @@ class Recorded(Memory):
 
     def __init__(self, n_with_gradients, n_without):
         super().__init__(n_without)
-        self.limits, self.passes, self.n_failed = {True: n_with_gradients, False: n_without}, [], 0
+        self.limits, self.passes, self.failed = {True: n_with_gradients, False: n_without}, [], []
 
     def take(self, n_rows):
         has_gradients = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
         if n_rows > self.limits[has_gradients]:
-            self.n_failed += 1
+            self.failed.append((has_gradients, n_rows))
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         self.passes.append((has_gradients, n_rows))
 
@@ -204,7 +204,8 @@ def test_what_did_not_fit_in_training_is_not_tried_again_in_a_second_fit_and_in_
     memory = vit_needs(Recorded(2, 8))
     folder = experiment(is_refit=True)
     assert read_json(folder / "results.json")["runs"]["image_only-official-0"]["accumulate"] == 4
-    assert memory.n_failed == 2  # 8 rows and 4, once each
+    assert [n_rows for has_gradients, n_rows in memory.failed if has_gradients] == [8, 4]  # once each
+    assert [n_rows for has_gradients, n_rows in memory.failed if not has_gradients] == [26, 13]  # distances to train
     last = max(i for i, (has_gradients, _) in enumerate(memory.passes) if has_gradients)
     assert {n_rows for _, n_rows in memory.passes[last:]} == {1, 2}
 

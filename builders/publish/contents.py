@@ -43,8 +43,8 @@ class Contents:
 
     `repo_type` is `dataset` or `model`. `set_names` are the description sets, the primary one first. `files` are keyed
     by path and hold `SHA256SUMS`, whose own hash, `digest`, stands for everything. `images` are the files with
-    photographs in them. `card_repo_id` is the repository that a dataset's card names to its readers, None where it
-    names none.
+    photographs in them. `card_repo_id` is the repository that a dataset's card names to its readers, "" where it names
+    none, and None where there is no card of ours.
     """
 
     folder: Path
@@ -90,7 +90,7 @@ def _read_dataset(folder: Path) -> Contents:
 
 def _card_repo_id(folder: Path) -> str | None:
     mark = read_card_mark((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
-    return None if mark is None else mark[1].get("repo_id")
+    return None if mark is None else mark[1].get("repo_id") or ""
 
 
 def _in_words(fault: Fault) -> str:

@@ -135,12 +135,12 @@ def _checked_contents(config: PublishConfig, say: Callable[[str], object]) -> Co
 def _check_card(contents: Contents, config: PublishConfig, say: Callable[[str], object]) -> None:
     """Raise `UserError` where the card sends its readers to another repository; say where it names none."""
     named, again = contents.card_repo_id, f"build it again with --repo {config.repo_id}"
-    if named is not None and named != config.repo_id:
+    if named and named != config.repo_id:
         raise UserError(
             f"the card of {contents.folder} tells its readers to load {named}, not {config.repo_id}",
             f"{again}; or publish it as {named}",
         )
-    if named is None and contents.repo_type == "dataset":
+    if named == "":
         say(f"its card names no repository and says OWNER/NAME where readers look for {config.repo_id}: {again}")
 
 
