@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import shutil
+from html import unescape
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from builders.errors import UserError
-from builders.files import write_table
+from builders.files import read_json, write_json, write_table
 from tests.finished_experiment import Page, fake_examples, write_attention, write_experiment, write_run
+from train.origin import read_origin
 from train.report.write import write_report
 
 
@@ -40,9 +43,19 @@ def test_nothing_is_fetched_and_foreign_text_stays_text(page, experiment):
 
 
 def test_every_surface_says_what_the_texts_are_and_what_it_is_not_for(experiment):
-    text = write_report(experiment).read_text(encoding="utf-8")
-    assert text.count("achine-written") >= 3
+    text = unescape(write_report(experiment).read_text(encoding="utf-8"))
+    assert text.count(read_origin(experiment).texts) >= 3
     assert text.count("clinical use") >= 3
+
+
+def test_features_that_were_supplied_are_not_called_machine_written(experiment):
+    config = read_json(experiment / "config.json")
+    given = {"features": ["a.npz"], "image_features": ["pooled"], "text_features": ["age", "sex"]}
+    write_json(experiment / "config.json", config | given | {"text_features_of": "age and sex"})
+    text = unescape(write_report(experiment).read_text(encoding="utf-8"))
+    assert "supplied with the data; who wrote what they are of is not known here" in text
+    assert "achine-written" not in text
+    assert re.search(r"<dt>Text features</dt>\s*<dd>(<bdi>)?age and sex", text)
 
 
 def test_photographs_are_shown_where_they_are_and_only_with_their_own_bytes(experiment, photographs, tmp_path):

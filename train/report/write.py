@@ -9,6 +9,7 @@ import jinja2
 from builders.errors import UserError
 from builders.files import read_json, write_atomic
 from builders.foreign_text import content_policy, visible
+from train.origin import read_origin
 from train.report.calibrated import calibration_of
 from train.report.curves import curves_of
 from train.report.errors import errors_of, hardest_errors
@@ -65,6 +66,7 @@ def write_report(folder: Path, images: str | None = None, say: Callable[[str], o
         style=style,
         facts=_facts(config, found, groups),
         title=visible(folder.resolve().name),
+        texts=read_origin(folder).texts,
         table=table,
         protocols=protocols,
         parts=PARTS,
@@ -124,13 +126,28 @@ def _facts(config: dict[str, Any], found: Found, groups: list[Group]) -> list[tu
         ("Description set", config.get("set_name") or "the primary one"),
         ("Images", "; ".join(counts)),
         ("Classes", str(len(first.class_names))),
-        ("Image backbone", _place(config.get("image_backbone"), config.get("image_revision"))),
-        ("Text backbone", _place(config.get("text_backbone"), config.get("text_revision"))),
+        *_encoders(config),
         ("Training", _training(config)),
         ("Finished runs", _finished(config, found)),
         ("Fingerprint of the data", str(config.get("fingerprint", "unknown"))[:16]),
     ]
     return [(name, visible(value)) for name, value in facts]
+
+
+def _encoders(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """What stood for image and text: the backbones, or what the features of a file are of."""
+    if config.get("features"):
+        return [
+            (
+                f"{kind.capitalize()} features",
+                config.get(f"{kind}_features_of") or " + ".join(config[f"{kind}_features"]),
+            )
+            for kind in ("image", "text")
+        ]
+    return [
+        (f"{kind.capitalize()} backbone", _place(config.get(f"{kind}_backbone"), config.get(f"{kind}_revision")))
+        for kind in ("image", "text")
+    ]
 
 
 def _counts(record: dict[str, Any], n_test: int) -> str:
