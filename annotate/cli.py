@@ -285,6 +285,7 @@ def build(
     from dataset_card.card import write_card
     from dataset_card.choices import with_changes
 
+    atexit.register(gc.freeze)  # spares two last searches for garbage, of memory that goes with the process
     choices = with_changes(out, license_id=license_id, source=source, repo_id=repo, contact=contact)
     runs = [named_run(each) for each in run]
     config = BuildConfig(
@@ -335,13 +336,12 @@ def main() -> None:
 
 
 def _collect_seldom() -> None:
-    """Look for cycles of garbage after many more new objects than Python does, and not at the very end.
+    """Look for cycles of garbage after many more new objects than Python does.
 
     Imports and rows make objects by the hundred thousand, hardly any of them in cycles: looking for these took a tenth
-    of `build`. `gc.freeze` at the end spares two last searches, of memory that goes with the process.
+    of `build`.
     """
     gc.set_threshold(100_000, 20, 20)
-    atexit.register(gc.freeze)
 
 
 def _finish_on_signals(stop: "Stop") -> None:

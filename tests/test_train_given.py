@@ -70,22 +70,27 @@ def test_the_array_that_tells_the_class_is_learned_from_and_the_other_is_not(con
         Predictor(folder / "models" / "concat-official-0")
 
 
-def test_what_the_features_are_of_is_told_on_the_command_line_also_later(files):
+def test_what_the_features_are_of_is_told_on_the_command_line_also_later_and_otherwise(files):
     words = ["train-features", str(files / "list.csv"), str(files / "one.npz"), str(files / "two.npz")]
     words += ["--first", "telling", "--second", "noise", "--out", str(files / "experiment"), "--json"]
     words += ["--model", "concat", "--seeds", "1", "--protocol", "official", "--epochs", "1"]
     tables = []
-    for told in ([], ["--first-of", "the class and a little noise", "--second-of", "noise alone"]):
+    mistaken, right = ["a clas", "noise only"], ["the class and a little noise", "noise alone"]
+    for told in ([], *(["--first-of", first, "--second-of", second] for first, second in (mistaken, right))):
         ended = CliRunner().invoke(app, [*words, *told])
         assert ended.exit_code == 0, ended.output
         tables.append(json.loads(ended.stdout))
     titles = [[row["title"] for row in table["rows"][:2]] for table in tables]
     assert titles == [
         ["noise (text only)", "telling (image only)"],
+        ["noise only (text only)", "a clas (image only)"],
         ["noise alone (text only)", "the class and a little noise (image only)"],
     ]
-    assert "(noise alone)" in tables[1]["notes"][-1]
-    assert "clinical use" in tables[1]["notes"][-1]
+    assert "(noise alone)" in tables[2]["notes"][-1]
+    assert "clinical use" in tables[2]["notes"][-1]
+    assert [[row["ours"] for row in table["rows"]] for table in tables[1:]] == 2 * [
+        [row["ours"] for row in tables[0]["rows"]]
+    ]
     card = (files / "experiment" / "models" / "concat-official-0" / "README.md").read_text(encoding="utf-8")
     assert "No texts were read: text stands for features from a file (noise)" in card
 

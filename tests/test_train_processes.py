@@ -92,6 +92,6 @@ def test_the_command_trains_in_two_processes_and_the_first_alone_writes(tmp_path
     assert json.loads(done.stdout)["protocols"] == ["official"]  # printed once
     assert done.stderr.count("concat-official-0: validation macro-F1") == 1
     written = sorted(path.relative_to(tmp_path / "exp").as_posix() for path in (tmp_path / "exp").glob("*"))
-    whole = ["cache", "checkpoints", "config.json", "missing", "models", "predictions", "report.html", "results.json"]
-    assert written == [*whole, "validation"]
+    folders = ["cache", "checkpoints", "distances", "missing", "models", "predictions", "validation"]
+    assert written == sorted([*folders, "config.json", "report.html", "results.json"])
     assert list((tmp_path / "exp" / "checkpoints").iterdir()) == []

@@ -22,7 +22,7 @@ from train.ema import Average
 from train.history import Epoch
 
 FILE_NAME = "checkpoint.safetensors"
-# What may differ when a fit is continued: the matrix, paths and the device, and how a batch is computed.
+# What may differ when a fit is continued: the matrix, paths, labels and the device, and how a batch is computed.
 MAY_CHANGE = (
     "dataset",
     "out",
@@ -37,9 +37,11 @@ MAY_CHANGE = (
     "device",
     "accumulate",
     "checkpoint_every_s",
+    "image_features_of",
+    "text_features_of",
 )
-# What may also be named later, once: when a control asks for it, and what changes no number. No fit under way knows it.
-MAY_COME = ("second_image_backbone", "second_image_revision", "image_features_of", "text_features_of")
+# What may also be named later, once, when a control asks for it. No fit under way knows it.
+MAY_COME = ("second_image_backbone", "second_image_revision")
 
 
 @dataclass(slots=True)
