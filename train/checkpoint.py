@@ -22,7 +22,7 @@ from train.ema import Average
 from train.history import Epoch
 
 FILE_NAME = "checkpoint.safetensors"
-# What may differ when a fit is continued: the matrix, paths, labels and the device, and how a batch is computed.
+# What may differ when a fit is continued: the matrix, paths, names in a table, the device, how a batch is computed.
 MAY_CHANGE = (
     "dataset",
     "out",
