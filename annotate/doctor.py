@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -101,18 +102,19 @@ def _install(extra: str) -> str:
 
 
 def _builds() -> list[Finding]:
-    """Whether torchvision, torchaudio and torchcodec fit the installed torch; where not, whether the repair works."""
+    """Whether torchvision, torchaudio and torchcodec fit the installed torch; where not, whether the repair works.
+
+    torchvision may be absent: vllm needs it, train does not, and what the engine transformers lacks its extra tells.
+    """
     torch, torchvision = hook.version_of("torch"), hook.version_of("torchvision")
     if not torch:
         return []
-    if not torchvision:
-        fix = f"pip install torch=={torch} torchvision"
-        return [
-            Finding("torchvision", "warn", f"not installed beside torch {torch}; InternVL's processor needs it", fix)
-        ]
+    if not torchvision and find_spec("vllm") is not None:
+        detail = f"not installed beside torch {torch}; vllm needs it"
+        return [Finding("torchvision", "warn", detail, _install_torchvision(torch))]
     mismatches = diagnose()
     if not mismatches:
-        return [Finding("torchvision", "ok", f"{torchvision} fits torch {torch}")]
+        return [Finding("torchvision", "ok", f"{torchvision} fits torch {torch}")] if torchvision else []
     error = _import_error_after_repair()
     found: list[Finding] = []
     for wrong in mismatches:
@@ -135,9 +137,14 @@ def _import_error_after_repair() -> str:
 
 def _matching_torchvision(torch: str) -> str:
     """What to type for the torchvision of the installed torch, for those who want its compiled operators."""
+    return f"pip uninstall -y torchvision && {_install_torchvision(torch)}"
+
+
+def _install_torchvision(torch: str) -> str:
+    """What to type where there is none yet, for one that is built for `torch`, a version such as `2.13.0+cpu`."""
     release, _, build = torch.partition("+")
     index = f"--index-url https://download.pytorch.org/whl/{build} " if build else ""
-    return f"pip uninstall -y torchvision && pip install {index}torch=={release} torchvision"
+    return f"pip install {index}torch=={release} torchvision"
 
 
 def _engine() -> Finding:

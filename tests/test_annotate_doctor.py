@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from annotate.doctor import Finding, examine, render
+from tests.absent import code_without
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def findings_beside(site: Path, **environ: str) -> dict[str, dict[str, str]]:
-    """The findings, by name, of a Python that sees the packages of `site` first."""
-    code = "import dataclasses, json; from annotate.doctor import examine\n"
+def findings_beside(site: Path, absent: tuple[str, ...] = (), **environ: str) -> dict[str, dict[str, str]]:
+    """The findings, by name, of a Python that sees the packages of `site` first, and none of those `absent`."""
+    code = code_without(*absent) + "import dataclasses, json; from annotate.doctor import examine\n"
     code += "print(json.dumps([dataclasses.asdict(finding) for finding in examine()]))"
     paths = os.pathsep.join([str(site), str(REPOSITORY)])
     run = subprocess.run(
@@ -88,6 +89,39 @@ def test_one_of_the_two_vllm_extras_is_enough(tmp_path: Path):
     found = findings_beside(tmp_path)
     assert (found["extra vllm"]["status"], found["extra vllm"]["fix"]) == ("missing", "")
     assert found["extra vllm"]["detail"] == "not needed: 'cpu' is installed"
+
+
+def without_torchvision(site: Path) -> None:
+    """The packages of `site`: what the engine transformers needs, beside a torch and no torchvision."""
+    write_distribution(site, *(f"{package}; extra == 'transformers'" for package in ("torch", "torchvision")))
+    (site / "torch" / "version.py").write_text("__version__ = '2.13.0+cpu'\n")
+    (site / "torchvision").mkdir()
+    (site / "torchvision" / "version.py").write_text("")
+
+
+def test_train_alone_is_not_warned_of_an_absent_torchvision(tmp_path: Path):
+    without_torchvision(tmp_path)
+    found = findings_beside(tmp_path, absent=("torchvision", "vllm"))
+    assert "torchvision" not in found
+    assert found["extra transformers"] == {
+        "name": "extra transformers",
+        "status": "missing",
+        "detail": "lacks torchvision",
+        "fix": "pip install 'vl-dermnet[transformers]'",
+    }
+
+
+def test_vllm_is_warned_of_an_absent_torchvision_with_what_to_type_for_this_torch(tmp_path: Path):
+    without_torchvision(tmp_path)
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text("")
+    found = findings_beside(tmp_path, absent=("torchvision",))
+    assert found["torchvision"] == {
+        "name": "torchvision",
+        "status": "warn",
+        "detail": "not installed beside torch 2.13.0+cpu; vllm needs it",
+        "fix": "pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 torchvision",
+    }
 
 
 def test_the_token_is_found_and_never_shown(tmp_path: Path):

@@ -7,24 +7,10 @@ from pathlib import Path
 import pytest
 
 from builders.bundled import BUNDLED
+from tests.absent import code_without
 
-ABSENT = """
-import importlib.metadata, importlib.util, sys
-ABSENT = ("torchvision", "torchaudio", "torchcodec")
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ABSENT:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
-find, told = importlib.util.find_spec, importlib.metadata.version
-importlib.util.find_spec = lambda name, *rest: None if name in ABSENT else find(name, *rest)
-def version(name):
-    if name in ABSENT:
-        raise importlib.metadata.PackageNotFoundError(name)
-    return told(name)
-importlib.metadata.version = version
-"""
 ANSWERS = """
+import sys
 from pathlib import Path
 import numpy as np, torch, train.auto, train.experiment, train.extract
 from transformers import AutoModel, AutoProcessor
@@ -44,7 +30,6 @@ assert logits.shape == (1, 2) and bool(torch.isfinite(logits).all())
 @pytest.mark.slow
 def test_a_model_is_loaded_saved_and_asked_where_torchvision_is_absent(tmp_path):
     assert (Path(BUNDLED["tiny-internvl"]) / "config.json").is_file()
-    ran = subprocess.run(
-        [sys.executable, "-c", ABSENT + ANSWERS, str(tmp_path / "model")], capture_output=True, text=True
-    )
+    code = code_without("torchvision", "torchaudio", "torchcodec") + ANSWERS
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path / "model")], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
