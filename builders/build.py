@@ -105,9 +105,15 @@ def named_run(text: str) -> tuple[Path, str | None]:
     return (Path(path), name) if equals and name and path and not Path(text).exists() else (Path(text), None)
 
 
-def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None) -> BuildSummary:
+def build(
+    config: BuildConfig,
+    finish: Callable[[Path], object] = lambda _: None,
+    groups: dict[str, str] | None = None,
+) -> BuildSummary:
     """Build the dataset folder `config.out` of the photographs and the runs.
 
+    `groups` maps `image_id` -> what a photograph is of, where that is known (a lesion, a patient): it decides the
+    splits, in place of an audit's groups.
     `finish` is called with the complete folder before it takes its place, to write what the dataset says about
     itself (the card) beside the shards, whose checksums are there already; those of all else are taken after it. An
     older build in `out` stays whole until that moment.
@@ -128,7 +134,8 @@ def build(config: BuildConfig, finish: Callable[[Path], object] = lambda _: None
     with_images = [run for run in runs if config.with_images and set_name(run) == primary]
     embedded = {row.path for run in with_images for row, _ in described(run)}  # hashed once, when they are put in
     extra = [path for path in _check_images(config.images, index, embedded) if image_id_of(path) not in known]
-    groups = _groups(config.audit, index, config) if config.audit else None
+    if groups is None and config.audit:
+        groups = _groups(config.audit, index, config)
     derived, counts = derive_splits(
         index, seed=config.seed, validation_fraction=config.validation_fraction, groups=groups
     )

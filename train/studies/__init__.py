@@ -8,7 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from builders.files import write_atomic, write_json
+import torch
+
+from builders.files import read_json, write_atomic, write_json
 from train.table import experiment_table
 
 PACKAGES = ("torch", "transformers", "numpy", "pyarrow")
@@ -21,6 +23,7 @@ def write_results(out: Path, title: str, said: list[str], experiments: dict[str,
     machine: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": platform.machine(),
+        "gpu": _gpu(experiments),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
     }
@@ -33,12 +36,19 @@ def write_results(out: Path, title: str, said: list[str], experiments: dict[str,
         "tables": {name: table.as_json() for name, table in tables.items()},
     }
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    lines = [f"# {title}", "", f"`{command}`", "", f"{now}; {machine['cores']} cores, no GPU; {versions}.", "", *said]
+    on = f"{machine['cores']} cores, {machine['gpu'] or 'no GPU'}"
+    lines = [f"# {title}", "", f"`{command}`", "", f"{now}; {on}; {versions}.", "", *said]
     for name, table in tables.items():
         lines += ["", f"## {name}", "", table.as_markdown().rstrip()]
     write_json(out.with_suffix(".json"), result)
     write_atomic(out.with_suffix(".md"), lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     return result
+
+
+def _gpu(experiments: dict[str, Path]) -> str | None:
+    """The GPU of this machine, where an experiment was not told to leave it alone."""
+    devices = {read_json(folder / "config.json")["device"] for folder in experiments.values()}
+    return torch.cuda.get_device_name() if devices != {"cpu"} and torch.cuda.is_available() else None
 
 
 def _module() -> str:

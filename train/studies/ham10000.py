@@ -4,6 +4,7 @@
 images_200x150.zip and metadata.csv; FEATURES is what `vl-dermnet features … --layers 4 --patch-mean` made of the zip.
 The text is one sentence of age, sex and site; `dx_type`, which tells the label, is not read. Groups are lesions: the
 official split has 693 of 2,005 test images of a lesion that is in train too, and the clean protocol leaves those out.
+Encoders trained too, on a GPU: `python -m train.studies.ham10000_fine_tuned --help`.
 """
 
 import csv
@@ -85,7 +86,10 @@ def main(
     text_backbone: Annotated[str, typer.Option(help="AutoModel folder or Hub id for the sentences.")],
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
 ) -> None:
-    """Train the heads, five seeds each on both protocols, and write their table."""
+    """Train the heads, five seeds each on both protocols, and write their table.
+
+    Encoders trained too, on a GPU: python -m train.studies.ham10000_fine_tuned --help
+    """
     folder = study(data, features, work, text_backbone)
     write_results(out, "HAM10000 on DermaMNIST's split, frozen encoders", SAID, {"Heads": folder})
 

@@ -1,0 +1,160 @@
+"""Fine-tuning on HAM10000: one command from its zip and metadata to a table, with lesions kept apart and no dx_type."""
+
+import csv
+import io
+import zipfile
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from builders.dataset_folder import read_sets
+from builders.errors import UserError
+from builders.files import read_json
+from train.config import TrainConfig
+from train.data import load_examples, split_of
+from train.model import load_fusion_model
+from train.origin import said_of_texts
+from train.studies.ham10000_fine_tuned import COLUMNS, IMAGES, METADATA, dataset_of, main, said_of
+
+pytestmark = pytest.mark.usefixtures("private_cache", "one_thread")
+N_OF = {"train": 4, "val": 2, "test": 2}  # of each class
+
+
+def write_data(folder, change=lambda rows: rows):
+    """16 photographs of two classes as HAM10000 has them; the first test photograph of each is of a train lesion."""
+    rows = []
+    with zipfile.ZipFile(folder / IMAGES, "w") as archive:
+        for shade, dx in enumerate(("mel", "nv")):
+            for split, n in N_OF.items():
+                for number in range(n):
+                    name = f"{split}/{dx}/ISIC_{len(rows):07}.jpg"
+                    picture = io.BytesIO()
+                    Image.new("RGB", (20, 15), (150 * shade + 20, 9 * number, len(rows) * 7)).save(picture, "JPEG")
+                    archive.writestr(name, picture.getvalue())
+                    lesion = f"{dx}-train-0" if (split, number) == ("test", 0) else f"{dx}-{split}-{number}"
+                    site = "unknown" if number == 1 else "back"
+                    rows.append((name, split, dx, lesion, f"{40 + number}.0", "female", site, "histo"))
+    with (folder / METADATA).open("w", newline="") as file:
+        csv.writer(file).writerows([(*COLUMNS, "dx_type"), *change(rows)])
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "ham").mkdir()
+    return write_data(tmp_path / "ham")
+
+
+def test_texts_are_sentences_of_the_metadata_and_the_dataset_says_that_no_vlm_wrote_them(data, tmp_path):
+    dataset = dataset_of(data, tmp_path / "work")
+    examples = load_examples(TrainConfig(dataset=str(dataset), out=tmp_path / "out", images=data / IMAGES))
+    assert len(examples.texts) == 2 * sum(N_OF.values())
+    assert set(examples.texts) == {
+        "A 40-year-old female, lesion on back.",
+        "A 41-year-old female, lesion on an unknown site.",
+        "A 42-year-old female, lesion on back.",
+        "A 43-year-old female, lesion on back.",
+    }
+    (made,) = read_sets(dataset)
+    assert made.run["texts"] == (
+        "One sentence per photograph, written by a program from HAM10000's metadata.csv; no model saw anything."
+    )
+    assert said_of_texts({"dataset": "x"}, examples.described_by) == (
+        "Descriptions come from a table, under the name of HAM10000's metadata.csv (engine scripted): "
+        "no VLM wrote them."
+    )
+
+
+def test_the_official_split_is_the_sources_and_the_clean_one_tests_on_unseen_lesions(data, tmp_path):
+    dataset = dataset_of(data, tmp_path / "work")
+    examples = load_examples(TrainConfig(dataset=str(dataset), out=tmp_path / "out"))
+    official, clean = (split_of(examples, protocol) for protocol in ("official", "clean"))
+    assert [len(official.train), len(official.validation), len(official.test)] == [2 * n for n in N_OF.values()]
+    groups = np.array(examples.groups)
+    assert set(groups[official.test]) == {"mel-train-0", "mel-test-1", "nv-train-0", "nv-test-1"}
+    assert set(groups[clean.test]) == {"mel-test-1", "nv-test-1"}
+    assert np.array_equal(clean.train, official.train)
+
+
+def test_the_dataset_is_kept_until_a_sentence_changes(data, tmp_path):
+    dataset = dataset_of(data, tmp_path / "work")
+    shards = {path: path.stat().st_mtime_ns for path in dataset.rglob("*.parquet")}
+    assert dataset_of(data, tmp_path / "work") == dataset
+    assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*.parquet")} == shards
+    before = read_sets(dataset)[0].build["rows_sha256"]
+    write_data(data, lambda rows: [(*row[:4], "85.0", *row[5:]) for row in rows])
+    assert read_sets(dataset_of(data, tmp_path / "work"))[0].build["rows_sha256"] != before
+
+
+def test_one_command_fine_tunes_writes_a_page_and_trains_nothing_twice(data, tmp_path, backbones):
+    command = partial(
+        main,
+        data,
+        tmp_path / "work",
+        out=tmp_path / "page",
+        image_backbone=str(backbones / "vit"),
+        text_backbone=str(backbones / "bert"),
+        image_layers=None,
+        text_layers=0,
+        model=["concat"],
+        seeds=1,
+        epochs=1,
+        batch_size=4,
+        bf16=False,
+        device="cpu",
+    )
+    command()
+    experiment = tmp_path / "work" / "experiment"
+    predictions = {path: path.stat().st_mtime_ns for path in (experiment / "predictions").iterdir()}
+    assert {path.stem for path in predictions} == {"concat-official-0", "concat-clean-0"}
+    trained, _ = load_fusion_model(experiment / "models" / "concat-official-0")
+    for tower, name, is_trained in ((trained.text, "bert", False), (trained.image, "vit", True)):
+        before, after = load_file(backbones / name / "model.safetensors"), tower.model.state_dict()
+        assert any(not torch.equal(after[key], before[key]) for key in before) == is_trained, name
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert page.startswith("# HAM10000 on DermaMNIST's split, encoders partly unfrozen\n")
+    assert "Text encoder: bert, frozen." in page
+    assert " cores, no GPU; " in page
+    assert "no VLM wrote them" in page
+    assert read_json(tmp_path / "page.json")["machine"]["gpu"] is None
+    command()
+    assert {path: path.stat().st_mtime_ns for path in (experiment / "predictions").iterdir()} == predictions
+
+
+def test_the_page_says_which_blocks_are_trained():
+    config = TrainConfig(dataset="x", out="x", image_layers=2, image_backbone="a/b", text_backbone="a/c", is_bf16=True)
+    assert said_of(config)[2:5] == [
+        "Image encoder: b, blocks trained, from the last: 2, at a learning rate of 5e-05.",
+        "Text encoder: c, trained as a whole, at a learning rate of 2e-05.",
+        "10 epochs in batches of 32, bfloat16.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[1:], "1 photographs of .* have no sentence: train/mel/ISIC_0000000.jpg\n  fix: give the"),
+        (
+            lambda rows: [*rows, ("test/nv/new.jpg", *rows[-1][1:])],
+            "1 photographs of .* are not there: test/nv/new.jpg",
+        ),
+        (lambda rows: [(rows[0][0], "test", *rows[0][2:])], "says split test and dx mel of train/mel/ISIC_0000000.jpg"),
+    ],
+)
+def test_metadata_of_other_photographs_is_refused(data, tmp_path, change, message):
+    write_data(data, change)
+    with pytest.raises(UserError, match=message):
+        dataset_of(data, tmp_path / "work")
+
+
+def test_a_folder_without_the_metadata_says_what_it_has_to_hold(data, tmp_path):
+    (data / METADATA).unlink()
+    with pytest.raises(UserError) as raised:
+        dataset_of(data, tmp_path / "work")
+    assert str(raised.value) == (
+        f"{data} holds no metadata.csv\n  fix: give a folder with images_200x150.zip and metadata.csv in it"
+    )

@@ -1,0 +1,134 @@
+"""HAM10000 on DermaMNIST's split, encoders trained too, or their last blocks: one command, for one GPU.
+
+`python -m train.studies.ham10000_fine_tuned DATA WORK --out OUT`, where DATA holds images_200x150.zip and metadata.csv,
+and WORK gets the dataset folder and the experiment; the same command goes on where it was stopped. Texts, groups and
+models are those of `train.studies.ham10000`, whose encoders are frozen; the heads are linear and the learning rates
+those of `vl-dermnet train`. A photograph is resized and cropped as the image encoder's own processor says.
+"""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builders.errors import UserError
+from builders.sources.layout import SPLITS, split_and_label
+from train.config import TrainConfig
+from train.experiment import run
+from train.studies import write_results
+from train.studies.ham10000 import MODELS, sentence
+from train.studies.sentence_dataset import write_dataset
+
+IMAGES, METADATA = "images_200x150.zip", "metadata.csv"
+COLUMNS = ("file_name", "split", "dx", "lesion_id", "age", "sex", "localization")
+
+
+def read_metadata(data: Path) -> list[dict[str, str]]:
+    """The rows of DATA/metadata.csv. Raises `UserError` where files are missing, or paths tell another split or label.
+
+    What is trained on is told by the paths in the zip: `train/nv/….jpg`.
+    """
+    for name in (IMAGES, METADATA):
+        if not (data / name).is_file():
+            raise UserError(f"{data} holds no {name}", f"give a folder with {IMAGES} and {METADATA} in it")
+    with (data / METADATA).open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    absent = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if absent:
+        raise UserError(f"{data / METADATA} has no column {', '.join(absent)}", f"it needs {', '.join(COLUMNS)}")
+    for row in rows:
+        if split_and_label(row["file_name"]) != (SPLITS.get(row["split"]), row["dx"]):
+            raise UserError(
+                f"{data / METADATA} says split {row['split']} and dx {row['dx']} of {row['file_name']}",
+                "make path and columns agree: SPLIT/DX/FILE",
+            )
+    return rows
+
+
+def dataset_of(data: Path, work: Path) -> Path:
+    """The dataset folder below WORK: each photograph with its sentence, and lesions as groups."""
+    rows = read_metadata(data)
+    texts = {row["file_name"]: sentence(row) for row in rows}
+    lesions = {row["file_name"]: row["lesion_id"] for row in rows}
+    return write_dataset(data / IMAGES, texts, lesions, "HAM10000's metadata.csv", work)
+
+
+def said_of(config: TrainConfig) -> list[str]:
+    """What the page says above its tables."""
+    said = [
+        "Text is a sentence of age, sex and site, written from the metadata and not by a model; `dx_type`, which tells",
+        "the label, is not read. The epoch is chosen on validation.",
+    ]
+    for kind, backbone, n_layers, lr in (
+        ("Image", config.image_backbone, config.image_layers, config.image_lr),
+        ("Text", config.text_backbone, config.text_layers, config.text_lr),
+    ):
+        part = "trained as a whole" if n_layers is None else f"blocks trained, from the last: {n_layers}"
+        trained = "frozen" if n_layers == 0 else f"{part}, at a learning rate of {lr:g}"
+        said.append(f"{kind} encoder: {Path(backbone).name}, {trained}.")
+    return [
+        *said,
+        f"{config.n_epochs} epochs in batches of {config.batch_size}, {'bfloat16' if config.is_bf16 else 'float32'}.",
+        "The official split has test images of lesions that are in train too. The clean protocol tests on those whose",
+        "lesion is in neither train nor validation; its mix of classes is another, so accuracies must not be compared",
+        "across the two protocols.",
+    ]
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help=f"Folder with {IMAGES} and {METADATA}.")],
+    work: Annotated[Path, typer.Argument(help="Where dataset and experiment go; finished runs are kept.")],
+    out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    image_backbone: Annotated[str, typer.Option(help="AutoModel folder or Hub id.")] = "facebook/dinov2-small",
+    text_backbone: Annotated[
+        str, typer.Option(help="AutoModel folder or Hub id.")
+    ] = "sentence-transformers/all-MiniLM-L6-v2",
+    image_layers: Annotated[
+        int | None, typer.Option(min=0, help="Train its last N blocks only, 0 for none; by default all of it.")
+    ] = None,
+    text_layers: Annotated[int | None, typer.Option(min=0, help="The same of the text encoder.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help=f"Repeatable; by default {', '.join(MODELS)}.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="How often the training rows are seen.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Computed in parts where memory does not do.")] = 64,
+    bf16: Annotated[bool, typer.Option(help="Mixed precision; --no-bf16 for a CPU.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+) -> None:
+    """Train fusion on HAM10000's photographs, encoders included, on both protocols, and write the table.
+
+    Example: python -m train.studies.ham10000_fine_tuned ham10000 work --out results/ham10000-fine-tuned
+
+    Only the last blocks: --image-layers 2 --text-layers 2, with another WORK. A larger encoder: --image-backbone
+    google/vit-base-patch16-224-in21k.
+    """
+    config = TrainConfig(
+        dataset=str(dataset_of(data, work)),
+        images=data / IMAGES,
+        out=work / "experiment",
+        models=tuple(model or MODELS),
+        n_seeds=seeds,
+        protocol="both",
+        image_backbone=image_backbone,
+        text_backbone=text_backbone,
+        image_layers=image_layers,
+        text_layers=text_layers,
+        max_text_tokens=64,
+        epochs=epochs,
+        batch_size=batch_size,
+        is_bf16=bf16,
+        device=device,
+    )
+    whole = image_layers is None and text_layers is None
+    title = f"HAM10000 on DermaMNIST's split, encoders {'fine-tuned' if whole else 'partly unfrozen'}"
+    write_results(out, title, said_of(config), {"Whole models": run(config).folder})
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
