@@ -17,26 +17,11 @@ NEEDS_A_SERVER = "openai"  # the kind of engine that asks servers, which are nam
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class Described:
     """What a VLM wrote of one photograph; where `text` is empty, `why_missing` tells why it wrote none."""
 
     text: str
     why_missing: str = ""
-
-
-def describe_where_possible(
-    images: list[Path],
-    made_by: dict[str, Any] | None,
-    vlm: str | None,
-    engine: str,
-    endpoints: list[str],
-    progress: Progress,
-) -> list[Description]:
-    """As `describe_few`; where nobody can be asked here, every photograph goes without and is told the reason."""
-    try:
-        return describe_few(images, made_by, vlm, engine, endpoints, progress)
-    except UserError as error:
-        return [Description("", str(error)) for _ in images]
 
 
 def describe_few(
@@ -46,7 +31,7 @@ def describe_few(
     engine: str,
     endpoints: list[str],
     progress: Progress,
-) -> list[Description]:
+) -> list[Described]:
     """One description per image, by the model, prompt and settings of `made_by`, which is a run's run.json.
 
     `vlm` names another model; `endpoints` are OpenAI-compatible servers of the model, which then is not loaded here.
@@ -95,12 +80,12 @@ def describe_few(
         )
         run(config, progress=progress)
         rows = {row.image_sha256: row for row in read_run(config.out).descriptions.values()}
-        told: list[Description] = []
+        told: list[Described] = []
         for image in images:
             row = rows.get(sha256_of(image))
             if row is None or row.status != "ok":
                 why = "the run did not get to it" if row is None else row.reason
-                told.append(Description("", f"it could not be described: {why}"))
+                told.append(Described("", f"it could not be described: {why}"))
             else:
-                told.append(Description(row.description, "" if row.description.strip() else "the answer was empty"))
+                told.append(Described(row.description, "" if row.description.strip() else "the answer was empty"))
         return told

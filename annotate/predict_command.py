@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from annotate.describe_few import Description
+    from annotate.describe_few import Described
     from train.predict import Predictor
 
 MACHINE_WRITTEN = "written by a machine, reviewed by nobody"
@@ -109,12 +109,12 @@ def _texts(
     engine: str,
     endpoints: list[str],
     describe: bool | None,
-) -> "list[Description]":
+) -> "list[Described]":
     """A description per image: the one that was given, a VLM's, or none.
 
     Raises `UserError` where there has to be one and cannot: with --describe, and for a model that reads nothing else.
     """
-    from annotate.describe_few import Description, describe_where_possible
+    from annotate.describe_few import Described, describe_few
     from annotate.engines import ENGINES
     from annotate.progress import Progress
     from builders.errors import UserError, choose
@@ -123,12 +123,15 @@ def _texts(
     if endpoints and engine not in ("auto", "openai"):
         raise UserError(f"--endpoint names a server, and --engine {engine} loads the model here", "leave one out")
     if description is not None or predictor.config.text is None:
-        return [Description(description or "") for _ in images]
-    told = [Description("") for _ in images]
+        return [Described(description or "") for _ in images]
+    told = [Described("") for _ in images]
     if describe is not False:
         predictor.check(images)  # before an engine is started
         made_by = predictor.config.training.get("described_by")
-        told = describe_where_possible(images, made_by, vlm, engine, endpoints, Progress())
+        try:
+            told = describe_few(images, made_by, vlm, engine, endpoints, Progress())
+        except UserError as error:  # nobody can be asked here: every photograph goes without, and is told the reason
+            told = [Described("", str(error)) for _ in images]
     must = bool(describe) or predictor.config.image is None
     for image, each in zip(images, told, strict=True):
         if must and not each.text:

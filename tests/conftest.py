@@ -1,9 +1,9 @@
 """What several tests start from: a small collection of photographs, finished runs over it, the shared data, goldens.
 
-Fixtures: `photographs`, `make_run`, `one_thread` (of torch), `backbones` (random encoders small enough to train),
-`shared_data` (real data sets beside the checkout, skipped where absent), `golden` (compares a text with
-tests/golden/<name>; `pytest --update-golden` rewrites it), `chromium`, `browser`, `open_page` (pages in a real browser;
-see tests/browser.py). No test may reach the network.
+Fixtures: `photographs`, `make_run`, `dataset`, `make_dataset`, `hub`, `one_thread` (of torch), `backbones` (random
+encoders small enough to train), `shared_data` (real data sets beside the checkout, skipped where absent), `golden`
+(compares a text with tests/golden/<name>; `pytest --update-golden` rewrites it), `chromium`, `browser`, `open_page`
+(pages in a real browser; see tests/browser.py). No test may reach the network.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from builders.files import write_json, write_table
 from builders.index import index_images, write_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
 from tests.browser import CHROMIUM
+from tests.class_words import WORDS
 
 os.environ |= {  # children too; as many workers as cores run tests, and threads of all that wait for each other spin
     "OMP_NUM_THREADS": "1",
@@ -286,3 +287,39 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, photographs: Path, make_run: MakeRun, private_cache: None) -> Path:
+    """A dataset folder with its images; its descriptions name the class in words of their own."""
+    from builders.build import BuildConfig, build
+
+    described = make_run(text=lambda row: WORDS.get(row.label, "flat"))
+    build(BuildConfig(images=photographs, runs=(described,), out=tmp_path / "dataset", with_images=True))
+    return tmp_path / "dataset"
+
+
+@pytest.fixture
+def make_dataset(photographs: Path, make_run: MakeRun, tmp_path: Path) -> Callable[..., Path]:
+    """A function that builds a dataset folder of runs by their names, with a card or without, and more options."""
+    from builders.build import BuildConfig, build
+    from dataset_card.card import write_card
+
+    def make(*names: str, folder: str = "dataset", card: bool = False, **options: Any) -> Path:
+        runs = tuple(make_run(name) for name in names)
+        config = BuildConfig(images=photographs, runs=runs, out=tmp_path / folder, **options)
+        build(config, finish=write_card) if card else build(config)
+        return config.out
+
+    return make
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Hub of this test's own, to which the clients in this process go."""
+    from tests.hub_server import HubServer
+    from tests.hub_server.client import connect
+
+    with HubServer(tmp_path / "hub") as server:
+        connect(monkeypatch, server, tmp_path / "home")
+        yield server

@@ -1,55 +1,13 @@
 """Who may read what was published, under which name, and who may write: public, gated, tagged, proposed, refused."""
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError
 
-from builders.build import BuildConfig, build
-from builders.dataset_folder import CHECKSUMS, files_in
-from builders.errors import UserError
 from builders.publish.config import PublishConfig
 from builders.publish.job import preview, publish
-from dataset_card.card import write_card
-from tests.hub_server import HubServer
 from tests.hub_server.client import ME, ME_READING, YOU, connect
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with HubServer(tmp_path / "hub") as hub:
-        connect(monkeypatch, hub, tmp_path / "home")
-        yield hub
-
-
-@pytest.fixture
-def make_dataset(photographs, make_run, tmp_path):
-    def make(*names, folder="dataset", card=False, **options):
-        runs = tuple(make_run(name) for name in names)
-        config = BuildConfig(images=photographs, runs=runs, out=tmp_path / folder, **options)
-        build(config, finish=write_card) if card else build(config)
-        return config.out
-
-    return make
-
-
-def wish(folder, **options):
-    return PublishConfig(folder=folder, repo_id="me/set", **options)
-
-
-def contents(folder):
-    return {path: (folder / path).read_bytes() for path in [*files_in(folder), CHECKSUMS]}
-
-
-def put(files, repo_id="me/set"):
-    """Commit files as somebody does who does not use publish."""
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-    return HfApi(token=ME).create_commit(repo_id, operations, commit_message="by hand", repo_type="dataset").oid
-
-
-def refusal(config, act=publish):
-    with pytest.raises(UserError) as error:
-        act(config)
-    return str(error.value)
+from tests.publishing import contents, refusal, wish
 
 
 def test_a_public_repository_needs_the_word(hub, make_dataset):

@@ -25,13 +25,6 @@ N_MOMENTS = 40
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with HubServer(tmp_path / "hub") as hub:
-        connect(monkeypatch, hub, tmp_path / "home")
-        yield hub
-
-
-@pytest.fixture
 def old(photographs, make_run, tmp_path):
     build(BuildConfig(images=photographs, runs=(make_run("old"),), out=tmp_path / "old", shard_bytes=3_000))
     return tmp_path / "old"

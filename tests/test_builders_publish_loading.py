@@ -12,18 +12,10 @@ from builders.build import BuildConfig, build
 from builders.publish.config import PublishConfig
 from builders.publish.job import preview, publish
 from dataset_card.card import write_card
-from tests.hub_server import HubServer
-from tests.hub_server.client import YOU, connect, python
+from tests.hub_server.client import YOU, python
 
 MAX_SHARE = 0.02  # new bytes of a second description set, of a dataset with images
 WORDS = ("a", "well", "defined", "erythematous", "plaque", "with", "fine", "scale", "on", "dry", "skin", "no", "crust")
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with HubServer(tmp_path / "hub") as hub:
-        connect(monkeypatch, hub, tmp_path / "home")
-        yield hub
 
 
 LOAD = """

@@ -8,18 +8,10 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from tests.hub_server import HubServer
-from tests.hub_server.client import ME, ME_READING, YOU, connect, python
+from tests.hub_server.client import ME, ME_READING, YOU, python
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with HubServer(tmp_path / "hub") as hub:
-        connect(monkeypatch, hub, tmp_path / "home")
-        yield hub
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from builders.build import BuildConfig, build
 from builders.errors import UserError
 from builders.files import read_json
+from tests.class_words import WORDS
 from train.backbones import load_image_backbone
 from train.config import TrainConfig
 from train.controls import CONTROLS
@@ -23,16 +24,6 @@ from train.predict import Predictor, predict
 from train.table import experiment_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
-
-
-@pytest.fixture
-def dataset(tmp_path, photographs, make_run, private_cache):
-    """Built with its images; its descriptions name the class in words of their own."""
-    described = make_run(text=lambda row: WORDS.get(row.label, "flat"))
-    build(BuildConfig(images=photographs, runs=(described,), out=tmp_path / "dataset", with_images=True))
-    return tmp_path / "dataset"
 
 
 @pytest.fixture

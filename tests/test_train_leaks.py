@@ -11,7 +11,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from builders.build import BuildConfig, build
 from builders.errors import UserError
 from builders.files import read_json
 from train.config import TrainConfig
@@ -24,15 +23,6 @@ from train.model import FusionModel
 from train.parts import load_parts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
-
-
-@pytest.fixture
-def dataset(tmp_path, photographs, make_run, private_cache):
-    described = make_run(text=lambda row: WORDS.get(row.label, "flat"))
-    build(BuildConfig(images=photographs, runs=(described,), out=tmp_path / "dataset", with_images=True))
-    return tmp_path / "dataset"
 
 
 @pytest.fixture

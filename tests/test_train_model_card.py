@@ -8,21 +8,12 @@ from builders.errors import UserError
 from builders.files import read_json
 from builders.publish.config import PublishConfig
 from builders.publish.job import publish
-from tests.hub_server import HubServer
-from tests.hub_server.client import connect
 from train.config import TrainConfig
 from train.experiment import run
 from train.model_card import model_card
 from train.predict import Predictor
 
 NASTY = 'a|b <img src=x onerror="y"> `c`\n# \u202eevil'
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with HubServer(tmp_path / "hub") as hub:
-        connect(monkeypatch, hub, tmp_path / "home")
-        yield hub
 
 
 @pytest.fixture

@@ -17,15 +17,6 @@ from train.predict import Predictor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WORDS = {"papule": "small raised spot", "plaque": "wide scaly area"}
-
-
-@pytest.fixture
-def dataset(tmp_path, photographs, make_run, private_cache):
-    described = make_run(text=lambda row: WORDS.get(row.label, "flat"))
-    build(BuildConfig(images=photographs, runs=(described,), out=tmp_path / "dataset", with_images=True))
-    return tmp_path / "dataset"
-
 
 @pytest.fixture
 def rewritten(dataset, tmp_path):

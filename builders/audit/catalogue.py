@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders.audit.config import AuditConfig
+from builders.audit.records import Record, read_records
 from builders.errors import UserError
 from builders.index import index_images, read_index
 from builders.schema import INDEX_SCHEMA, IndexRow, image_id_of
@@ -139,21 +140,9 @@ def _with_known_copies(rows: list[IndexRow], copies: Path) -> tuple[list[IndexRo
     return completed, frozenset(row.image_id for row in rows if row.path in sha256_of)
 
 
-def _read_records(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV or Parquet file that has a column `path`, all values as text."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            names = _read_schema(path).names
-            wanted = [name for name in ("path", "split", "label", *_SHA256_COLUMNS) if name in names]
-            records = [
-                {name: "" if value is None else str(value) for name, value in record.items()}
-                for record in pq.read_table(path, columns=wanted).to_pylist()
-            ]
-        else:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                records = [dict(record) for record in csv.DictReader(file, restval="")]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+def _read_records(path: Path) -> list[Record]:
+    """The rows of a list of files, each with its path."""
+    records = read_records(path, ("path", "split", "label", *_SHA256_COLUMNS))
     if any(not record.get("path") for record in records):
         raise UserError(
             f"{path} needs a path in every row, in a column 'path'; its columns are {', '.join(records[0])}",

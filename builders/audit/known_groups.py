@@ -1,16 +1,14 @@
 """Groups of copies beside groups that somebody knows: photographs of one lesion, one patient, one session."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from builders.audit.groups import KINDS, Link, Member
+from builders.audit.records import read_records
 from builders.errors import UserError
-from builders.files import read_table
 from builders.join_images import some
 from builders.schema import IndexRow
 
@@ -46,7 +44,7 @@ def read_known(file: Path, column: str, rows: list[IndexRow]) -> dict[str, str]:
 
     Raises `UserError` where the table cannot be read, lacks the column, or names none of the files.
     """
-    records = _records(file)
+    records = read_records(file, (*_PATH_COLUMNS, column))
     names = list(records[0]) if records else []
     path_column = next((name for name in _PATH_COLUMNS if name in names), None)
     if path_column is None or column not in names:
@@ -54,7 +52,7 @@ def read_known(file: Path, column: str, rows: list[IndexRow]) -> dict[str, str]:
             f"{file} needs a column path (or file_name) and a column {column}; its columns are {', '.join(names)}",
             "--known-column NAME, one of its columns",
         )
-    group_of = {str(record[path_column]): str(record[column]) for record in records if record[column] not in (None, "")}
+    group_of = {record[path_column]: record[column] for record in records if record[column]}
     known = {row.image_id: group_of[row.path] for row in rows if row.path in group_of}
     if not known:
         raise UserError(
@@ -93,16 +91,6 @@ def compare_groups(
         n_links=_per_kind(told),
         n_links_agreed=_per_kind(link for link in told if known[link.first] == known[link.second]),
     )
-
-
-def _records(file: Path) -> list[dict[str, Any]]:
-    try:
-        if file.suffix.lower() == ".parquet":
-            return read_table(file).to_pylist()
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            return [dict(record) for record in csv.DictReader(text)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"cannot read {file}: {error}", "a CSV or Parquet table of paths and groups") from error
 
 
 def _share(part: int, whole: int) -> float | None:
