@@ -132,6 +132,46 @@ def test_the_page_says_which_blocks_are_trained():
         "Text encoder: c, trained as a whole, at a learning rate of 2e-05.",
         "10 epochs in batches of 32, bfloat16.",
     ]
+    assert said_of(config)[5] == "Train images are flipped and shifted at random."
+
+
+def test_the_page_says_that_images_were_mirrored_alone_or_not_at_all():
+    config = TrainConfig(dataset="x", out="x", image_layers=1, caches_frozen_blocks=True, protocol="official")
+    assert said_of(config)[5] == (
+        "Train images are mirrored at random and not augmented otherwise: what enters the first trained block of the "
+        "image encoder was computed once, of each photograph and its mirror image."
+    )
+    assert said_of(config)[-1] == "Only the official protocol was asked for here."
+    plain = config.model_copy(update={"is_augmented": False, "protocol": "both"})
+    assert said_of(plain)[5] == "Images are not augmented."
+    assert said_of(plain)[-1] == "across the two protocols."
+
+
+def test_a_laptops_command_trains_last_blocks_on_one_protocol(data, tmp_path, backbones):
+    command = partial(
+        main,
+        data,
+        tmp_path / "work",
+        out=tmp_path / "page",
+        image_backbone=str(backbones / "vit"),
+        text_backbone=str(backbones / "bert"),
+        image_layers=1,
+        text_layers=1,
+        cache_frozen_blocks=True,
+        model=["image_only"],
+        seeds=1,
+        epochs=1,
+        batch_size=4,
+        bf16=False,
+        device="cpu",
+    )
+    with pytest.raises(UserError, match=r"unknown protocol 'cleaner'"):
+        command(protocol="cleaner")
+    command(protocol="clean")
+    experiment = tmp_path / "work" / "experiment"
+    assert [path.stem for path in (experiment / "predictions").iterdir()] == ["image_only-clean-0"]
+    assert len(list((experiment / "cache").glob("image-blocks-*/states.npy"))) == 1
+    assert "Train images are mirrored at random" in (tmp_path / "page.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def augment(
     )
     from_rows = np.clip(np.arange(height_px) - down_px[:, None], 0, height_px - 1)  # (batch, height)
     from_columns = np.clip(np.arange(width_px) - right_px[:, None], 0, width_px - 1)  # (batch, width)
-    from_columns = np.where(draws[:, :1] < 0.5, width_px - 1 - from_columns, from_columns)
+    from_columns = np.where(is_mirrored(rows, seed, epoch)[:, None], width_px - 1 - from_columns, from_columns)
     lines = np.arange(n_images)[:, None] * height_px + from_rows  # of all images, one below the other
     columns = torch.from_numpy(from_columns).to(pixels.device, non_blocking=True)
     shifted = pixels.reshape(n_images * height_px, width_px, 3).index_select(
@@ -33,3 +33,8 @@ def augment(
     )
     shifted = shifted.reshape(n_images, height_px, width_px, 3)
     return shifted.gather(2, columns[:, None, :, None].expand(-1, height_px, -1, 3))
+
+
+def is_mirrored(rows: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.bool_]:
+    """Which of `rows` are flipped: half of them, a function of (seed, epoch, row) alone."""
+    return uniform(rows, 1, seed, epoch)[:, 0] < 0.5

@@ -15,6 +15,7 @@ PARAMETERS = {
     "is_augmented": "augment",
     "hidden_dims": "hidden_dim",
     "warmup_fraction": "warmup",
+    "caches_frozen_blocks": "cache_frozen_blocks",
 }
 
 if TYPE_CHECKING:
@@ -118,6 +119,14 @@ def train(
         int | None, typer.Option(min=0, help="Train only the last N blocks of the image backbone; 0 for none.")
     ] = None,
     text_layers: Annotated[int | None, typer.Option(min=0, help="The same of the text backbone.")] = None,
+    cache_frozen_blocks: Annotated[
+        bool,
+        typer.Option(
+            "--cache-frozen-blocks",
+            help="With --image-layers: compute what enters these blocks once and keep it on disk. Images are then "
+            "mirrored (--no-augment: not even that), and not shifted.",
+        ),
+    ] = False,
     lora: Annotated[
         int | None,
         typer.Option(
@@ -198,6 +207,7 @@ def train(
         "is_refit": refit,
         "image_layers": image_layers,
         "text_layers": text_layers,
+        "caches_frozen_blocks": cache_frozen_blocks,
         "lora": lora,
         "controls": tuple(control or ()),
         "second_image_backbone": second_image_backbone,

@@ -71,6 +71,7 @@ class TrainConfig(BaseModel):
     is_compiled: bool = False
     image_layers: Annotated[int, Field(ge=0)] | None = None  # train the last blocks only; None: the whole backbone
     text_layers: Annotated[int, Field(ge=0)] | None = None
+    caches_frozen_blocks: bool = False  # the image's, before its last blocks; then a mirror image is all augmentation
     lora: Annotated[int, Field(ge=1)] | None = None  # rank of the adapters
 
     # A recipe (train/recipes.py) that the settings come from, and those of it that were given otherwise.
@@ -137,6 +138,29 @@ class TrainConfig(BaseModel):
         given = [option for option, value in options.items() if value is not None]
         if self.is_frozen and given:
             raise UserError(f"--frozen trains no backbone, and {given[0]} says how to train one", "leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _cached_blocks_are_frozen(self) -> Self:
+        if not self.caches_frozen_blocks:
+            return self
+        option, out = "--cache-frozen-blocks", "leave --cache-frozen-blocks out"
+        if self.is_frozen:
+            raise UserError(f"{option} is for training the last blocks, and with --frozen none is trained", out)
+        if self.image_layers is None:
+            raise UserError(f"{option} needs to know which blocks are frozen: all but the last N", "--image-layers N")
+        if self.image_layers == 0:
+            raise UserError(
+                f"{option} keeps what enters the first trained block, and --image-layers 0 trains none",
+                f"--image-layers 1, or {out}",
+            )
+        if self.is_compiled:
+            raise UserError(f"{option} begins an encoder at a block, which --compile cannot do", "leave one out")
+        if "second_image" in self.controls:
+            raise UserError(
+                f"the control second_image trains another encoder on augmented pixels, and {option} augments none",
+                f"leave --second-image-backbone out, or {out}",
+            )
         return self
 
     @property

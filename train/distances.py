@@ -74,9 +74,13 @@ def _pooled(parts: Parts, n_rows: int, console: Console) -> npt.NDArray[Any] | N
     if not isinstance(backbone, ImageBackbone) or inputs.pixels is None:
         return None
 
+    kept = inputs.frozen_blocks
+
     @torch.inference_mode()
     def encode(rows: slice) -> npt.NDArray[np.float32]:
-        return backbone(inputs.pixels_of(np.arange(rows.start, rows.stop))).pooled.float().cpu().numpy()
+        asked = np.arange(rows.start, rows.stop)
+        encoded = backbone(inputs.pixels_of(asked)) if kept is None else kept.encode(backbone, asked)
+        return encoded.pooled.float().cpu().numpy()
 
     def tell(message: str) -> None:
         say(console, message)

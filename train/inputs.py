@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from train.augmentation import augment
 from train.backbones import Encoded, ImageBackbone, TextBackbone, weights_key
 from train.data import Rows
 from train.features import Features
+from train.frozen_blocks import FrozenBlocks, begun_with, stand_in
 from train.memory import Tell, in_batches, untold
 from train.model import FusionModel, no_features
 from train.pixels import PackedPixels
@@ -37,7 +39,8 @@ def resident(array: npt.NDArray[Any], device: torch.device) -> Tensor | None:
 class LiveInputs:
     """Features through the model's own backbones, batch by batch: what fine-tuning needs.
 
-    Pixels may be a memory-mapped array or a tensor; an array that fits is moved to the GPU, once.
+    Pixels may be a memory-mapped array or a tensor; an array that fits is moved to the GPU, once. With `frozen_blocks`
+    an image encoder begins behind them, from what was kept, and does not look at the pixels.
     """
 
     def __init__(
@@ -46,25 +49,34 @@ class LiveInputs:
         texts: TokenisedTexts | None,
         device: torch.device,
         is_augmented: bool,
+        frozen_blocks: FrozenBlocks | None = None,
     ) -> None:
-        on_device = resident(pixels, device) if isinstance(pixels, np.ndarray) else None
+        on_device = resident(pixels, device) if isinstance(pixels, np.ndarray) and frozen_blocks is None else None
         self.pixels = pixels if on_device is None else on_device
         self.texts = texts
         self.device = device
         self.is_augmented = is_augmented
+        self.frozen_blocks = frozen_blocks
 
     def features(self, model: FusionModel, rows: Rows, order: tuple[int, int] | None = None) -> Features:
         """The features of `rows`; with `order`, which is (seed, epoch), of augmented pixels."""
         pixels = token_ids = mask = None
+        beginning: AbstractContextManager[None] = nullcontext()
         if model.image is not None and self.pixels is not None:
-            pixels = self.pixels_of(rows)
-            if order is not None and self.is_augmented:
-                pixels = augment(pixels, rows, *order)
+            kept = self.frozen_blocks
+            if kept is not None and isinstance(model.image, ImageBackbone):
+                states = kept.states_of(rows, order if self.is_augmented else None)
+                pixels, beginning = stand_in(model.image, len(rows)), begun_with(model.image, states, kept.n_layers)
+            else:
+                pixels = self.pixels_of(rows)
+                if order is not None and self.is_augmented:
+                    pixels = augment(pixels, rows, *order)
         if model.text is not None and self.texts is not None:
             length = max(1, int(self.texts.mask[rows].sum(axis=1).max()))  # no longer than the batch needs
             token_ids = self._moved(self.texts.token_ids[rows, :length])
             mask = self._moved(self.texts.mask[rows, :length])
-        return model.encode(pixels, token_ids, mask, len(rows))
+        with beginning:
+            return model.encode(pixels, token_ids, mask, len(rows))
 
     def pixels_of(self, rows: Rows) -> Tensor:
         """(len(rows), height, width, 3) pixels on the device, as they were packed."""

@@ -11,10 +11,11 @@ from builders.errors import UserError
 from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_text_backbone
 from train.config import TrainConfig
 from train.data import Examples
+from train.frozen_blocks import FrozenBlocks, cache_frozen_blocks
 from train.fusion import FUSIONS
 from train.given import given_inputs
 from train.given_tower import GivenFeatures
-from train.inputs import CachedInputs, Inputs, LiveInputs, cache_image_features, cache_text_features
+from train.inputs import CachedInputs, Inputs, LiveInputs, cache_image_features, cache_text_features, resident
 from train.pixels import PackedPixels, pack_pixels
 from train.progress import progress_bar, say
 from train.texts import tokenise
@@ -32,7 +33,14 @@ class Parts:
 def load_parts(
     config: TrainConfig, examples: Examples, models: set[str], device: torch.device, console: Console
 ) -> Parts:
-    """Load what `models` need: backbones, packed pixels, token ids and, with frozen backbones, features."""
+    """Load what `models` need: backbones, packed pixels, token ids and, with frozen backbones, features.
+
+    Of an encoder whose last blocks alone are trained, what enters them, where `config` says that it is kept.
+    """
+
+    def tell(message: str) -> None:
+        say(console, message)
+
     if config.features:
         needs = [(FUSIONS[name].uses_image, FUSIONS[name].uses_text, name) for name in sorted(models)]
         for option, column, names in (("first", 0, config.image_features), ("second", 1, config.text_features)):
@@ -56,12 +64,17 @@ def load_parts(
         if texts.n_cut:
             say(console, f"{texts.n_cut} descriptions are longer than {most} tokens and were cut")
     if not config.is_frozen:
-        return Parts(image, text, LiveInputs(pixels, texts, device, config.is_augmented))
+        kept = None
+        if config.caches_frozen_blocks and config.image_layers and image is not None and pixels is not None:
+            n_views = 2 if config.is_augmented else 1
+            with progress_bar(console, "frozen blocks", n_views * n_rows) as advance:
+                states = cache_frozen_blocks(
+                    image, config.image_layers, pixels, pixels_key, n_views, cache, advance, tell
+                )
+            on_device = resident(states, device)
+            kept = FrozenBlocks(states if on_device is None else on_device, config.image_layers, device)
+        return Parts(image, text, LiveInputs(pixels, texts, device, config.is_augmented, kept))
     image_features = text_features = None
-
-    def tell(message: str) -> None:
-        say(console, message)
-
     if image is not None and pixels is not None:
         with progress_bar(console, "image features", n_rows) as advance:
             image_features = cache_image_features(image, pixels, pixels_key, cache, advance, tell)

@@ -34,6 +34,8 @@ RECIPES: dict[str, Recipe] = {
             "n_seeds": 5,
             "protocol": "both",
             "is_frozen": False,
+            "image_layers": None,
+            "text_layers": None,
             "image_backbone": "google/vit-base-patch16-224-in21k",
             "text_backbone": "google-bert/bert-base-uncased",
             "max_text_tokens": 256,
@@ -48,6 +50,7 @@ RECIPES: dict[str, Recipe] = {
             "imbalance": "none",
             "hidden_dims": (),
             "is_augmented": True,
+            "caches_frozen_blocks": False,
         },
         assumptions=(
             Assumption(
@@ -63,7 +66,7 @@ RECIPES: dict[str, Recipe] = {
             Assumption(
                 "Fine-tuned, as a column of the slides says: of which layers, and on which loss, it does not say. Here "
                 "the whole encoders, on cross-entropy without smoothing or weights.",
-                ("is_frozen", "label_smoothing", "imbalance"),
+                ("is_frozen", "image_layers", "text_layers", "label_smoothing", "imbalance"),
             ),
             Assumption(
                 "Validation: the slides name none. A tenth of train is held out by groups of copies; the epoch with "
@@ -75,7 +78,8 @@ RECIPES: dict[str, Recipe] = {
                 ("n_seeds",),
             ),
             Assumption(
-                "Augmentation (flips and shifts) is not in the slides; texts stay as they are.", ("is_augmented",)
+                "Augmentation (flips and shifts) is not in the slides; texts stay as they are.",
+                ("is_augmented", "caches_frozen_blocks"),
             ),
             Assumption("Text length: descriptions beyond 256 tokens are cut, and counted.", ("max_text_tokens",)),
             Assumption("Head: not in the slides; one linear layer.", ("hidden_dims",)),

@@ -170,6 +170,9 @@ def _training(config: dict[str, Any]) -> str:
     if not config:
         return "unknown: config.json is not there"
     how = "frozen backbones, heads trained" if config.get("is_frozen") else "backbones fine-tuned"
+    if config.get("caches_frozen_blocks"):
+        seen = "mirrored at random, not shifted" if config.get("is_augmented") else "not augmented"
+        how += f", of the image's the last {config.get('image_layers')} blocks, on images {seen}"
     return (
         f"{how}; {config.get('epochs')} epochs, batches of {config.get('batch_size')}, learning rate {config.get('lr')}"
     )

@@ -3,19 +3,20 @@
 `python -m train.studies.ham10000_fine_tuned DATA WORK --out OUT`, where DATA holds images_200x150.zip and metadata.csv,
 and WORK gets the dataset folder and the experiment; the same command goes on where it was stopped. Texts, groups and
 models are those of `train.studies.ham10000`, whose encoders are frozen; the heads are linear and the learning rates
-those of `vl-dermnet train`. A photograph is resized and cropped as the image encoder's own processor says.
+those of `vl-dermnet train`. A photograph is resized and cropped as the image encoder's own processor says. On a
+laptop, `--image-layers 1 --text-layers 1 --cache-frozen-blocks --no-bf16` trains last blocks on what enters them.
 """
 
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
-from builders.errors import UserError
+from builders.errors import UserError, choose
 from builders.sources.layout import SPLITS, split_and_label
-from train.config import TrainConfig
+from train.config import PROTOCOLS, TrainConfig
 from train.experiment import run
 from train.studies import write_results
 from train.studies.ham10000 import MODELS, sentence
@@ -72,10 +73,23 @@ def said_of(config: TrainConfig) -> list[str]:
     return [
         *said,
         f"{config.n_epochs} epochs in batches of {config.batch_size}, {'bfloat16' if config.is_bf16 else 'float32'}.",
+        _said_of_augmentation(config),
         "The official split has test images of lesions that are in train too. The clean protocol tests on those whose",
         "lesion is in neither train nor validation; its mix of classes is another, so accuracies must not be compared",
         "across the two protocols.",
+        *([f"Only the {config.protocol} protocol was asked for here."] if config.protocol != "both" else []),
     ]
+
+
+def _said_of_augmentation(config: TrainConfig) -> str:
+    if not config.is_augmented:
+        return "Images are not augmented."
+    if config.caches_frozen_blocks:
+        return (
+            "Train images are mirrored at random and not augmented otherwise: what enters the first trained block of "
+            "the image encoder was computed once, of each photograph and its mirror image."
+        )
+    return "Train images are flipped and shifted at random."
 
 
 def main(
@@ -90,31 +104,45 @@ def main(
         int | None, typer.Option(min=0, help="Train its last N blocks only, 0 for none; by default all of it.")
     ] = None,
     text_layers: Annotated[int | None, typer.Option(min=0, help="The same of the text encoder.")] = None,
+    cache_frozen_blocks: Annotated[
+        bool,
+        typer.Option(
+            "--cache-frozen-blocks",
+            help="With --image-layers: compute what enters these blocks once and keep it in WORK. Images are then "
+            "mirrored (--no-augment: not even that), and not shifted.",
+        ),
+    ] = False,
+    augment: Annotated[bool, typer.Option(help="Flip and shift train images.")] = True,
     model: Annotated[list[str] | None, typer.Option(help=f"Repeatable; by default {', '.join(MODELS)}.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
+    protocol: Annotated[str, typer.Option(help="official, clean (no lesion in two splits), or both.")] = "both",
     epochs: Annotated[int, typer.Option(min=1, help="How often the training rows are seen.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Computed in parts where memory does not do.")] = 64,
     bf16: Annotated[bool, typer.Option(help="Mixed precision; --no-bf16 for a CPU.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
 ) -> None:
-    """Train fusion on HAM10000's photographs, encoders included, on both protocols, and write the table.
+    """Train fusion on HAM10000's photographs, encoders included, and write the table.
 
     Example: python -m train.studies.ham10000_fine_tuned ham10000 work --out results/ham10000-fine-tuned
 
-    Only the last blocks: --image-layers 2 --text-layers 2, with another WORK. A larger encoder: --image-backbone
+    Only the last blocks: --image-layers 2 --text-layers 2, with another WORK; on a laptop, --image-layers 1
+    --text-layers 1 --cache-frozen-blocks --no-bf16 --device cpu --seeds 1. A larger encoder: --image-backbone
     google/vit-base-patch16-224-in21k.
     """
+    choose("protocol", protocol, list(PROTOCOLS))
     config = TrainConfig(
         dataset=str(dataset_of(data, work)),
         images=data / IMAGES,
         out=work / "experiment",
         models=tuple(model or MODELS),
         n_seeds=seeds,
-        protocol="both",
+        protocol=cast(Any, protocol),
         image_backbone=image_backbone,
         text_backbone=text_backbone,
         image_layers=image_layers,
         text_layers=text_layers,
+        caches_frozen_blocks=cache_frozen_blocks,
+        is_augmented=augment,
         max_text_tokens=64,
         epochs=epochs,
         batch_size=batch_size,
