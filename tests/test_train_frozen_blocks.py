@@ -152,6 +152,8 @@ def test_half_of_the_photographs_are_mirrored_and_none_is_shifted(tmp_path):
     kept = cached(image, 1, tmp_path, n_views=2)
     rows = np.arange(len(PIXELS))
     mirrored = is_mirrored(rows, 3, 1)
+    on_device = FrozenBlocks(torch.from_numpy(np.array(kept.states)), 1, CPU)
+    assert torch.equal(on_device.states_of(rows[::3], (3, 1)), kept.states_of(rows[::3], (3, 1)))
     assert 10 < mirrored.sum() < 50
     seen = np.where(mirrored[:, None, None, None], PIXELS[:, :, ::-1], PIXELS)
     with torch.inference_mode():

@@ -142,13 +142,15 @@ def cache_frozen_blocks(
     dtype = np.dtype(np.float32 if 4 * np.prod(shape) <= _FLOAT32_BYTES else np.float16)
     n_bytes_each = int(np.prod(shape[2:])) * dtype.itemsize
     folder.mkdir(parents=True, exist_ok=True)
-    n_computed = int(progress.read_text()) if progress.is_file() and part.is_file() else 0
+    n_bytes = n_views * n_images * n_bytes_each
+    is_begun = part.is_file() and part.stat().st_size > n_bytes  # behind a header: another process may be writing it
+    n_computed = int(progress.read_text()) if progress.is_file() and is_begun else 0
     n_lacking = n_views * n_images - n_computed
     n_blocks = len(last_blocks(backbone, None, _OPTION))
     tell(
         f"what enters block {n_blocks - n_layers + 1} of {n_blocks} of {type(backbone.model).__name__} is computed once"
         f" for {n_images:,} photographs{' and their mirror images' if n_views > 1 else ''}:"
-        f" {_size(n_views * n_images * n_bytes_each)} in {dtype.name}, below {cache}"
+        f" {_size(n_bytes)} in {dtype.name}, below {cache}"
         + (f"; {n_computed:,} of {n_views * n_images:,} are there" if n_computed else "")
     )
     free = shutil.disk_usage(folder).free
@@ -158,7 +160,7 @@ def cache_frozen_blocks(
             f" {_size(n_lacking * n_bytes_each)} more",
             f"make room, choose --no-augment (no mirror images), or {_LEAVE_OUT}",
         )
-    states = np.lib.format.open_memmap(part, mode="r+" if n_computed else "w+", dtype=dtype, shape=shape)
+    states = np.lib.format.open_memmap(part, mode="r+" if is_begun else "w+", dtype=dtype, shape=shape)
     on_images(n_computed)
     for view in range(n_views):
         start = min(n_images, max(0, n_computed - view * n_images))
@@ -176,7 +178,8 @@ def cache_frozen_blocks(
             write_atomic(progress, lambda path, done=done: path.write_text(done))
             on_images(rows.stop - rows.start)
     del states
-    part.replace(target)
+    if part.is_file():
+        part.replace(target)
     sync_folder(folder)
     progress.unlink(missing_ok=True)
     return np.load(target, mmap_mode="r")
