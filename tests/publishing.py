@@ -10,8 +10,8 @@ from builders.publish.job import publish
 from tests.hub_server.client import ME
 
 
-def wish(folder, **options):
-    return PublishConfig(folder=folder, repo_id="me/set", **options)
+def wish(folder, repo_id="me/set", **options):
+    return PublishConfig(folder=folder, repo_id=repo_id, **options)
 
 
 def contents(folder):

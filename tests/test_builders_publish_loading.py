@@ -12,7 +12,7 @@ from builders.build import BuildConfig, build
 from builders.publish.config import PublishConfig
 from builders.publish.job import preview, publish
 from dataset_card.card import write_card
-from tests.hub_server.client import YOU, python
+from tests.hub_server.client import YOU, connect, python
 
 MAX_SHARE = 0.02  # new bytes of a second description set, of a dataset with images
 WORDS = ("a", "well", "defined", "erythematous", "plaque", "with", "fine", "scale", "on", "dry", "skin", "no", "crust")
@@ -58,7 +58,9 @@ def test_load_dataset_gives_what_was_published(hub, photographs, make_run, tmp_p
         name: [[split, row["path"], row["description"]] for split, part in loaded.items() for row in part]
         for name, loaded in local.items()
     }
+    hub.calls.clear()
     found = json.loads(python(LOAD, hub, tmp_path / "reader"))
+    assert {"xet-read-token", "reconstruction", "xorb-get"} <= {call.route for call in hub.calls}
     assert found["plain"] == found["streaming"] == found["v1"] == rows["tiny-doctor"]
     assert found["other"] == found["ours"] == rows["other"]
     assert found["configs"] == ["tiny-doctor", "other"]
@@ -141,7 +143,9 @@ def real(shared_data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("collection", "is_same_machine"), [("noise", True), ("noise", False), ("real", False)])
-def test_a_second_vlm_sends_its_text_and_no_image_again(hub, make_run, tmp_path, request, collection, is_same_machine):
+def test_a_second_vlm_sends_its_text_and_no_image_again(
+    hub, make_run, tmp_path, request, monkeypatch, collection, is_same_machine
+):
     images = request.getfixturevalue(collection)
     runs = [make_run(name, text=words_for(name), images=images) for name in ("a", "b", "c")]
 
@@ -149,7 +153,7 @@ def test_a_second_vlm_sends_its_text_and_no_image_again(hub, make_run, tmp_path,
         config = BuildConfig(images=images, runs=of, out=tmp_path / name, primary=primary, with_images=True)
         build(config, finish=write_card)
         if not is_same_machine:
-            hub.storage.forget_clients()
+            connect(monkeypatch, hub, tmp_path / f"machine-{name}")
         return cost_of(hub, config.out)
 
     first = version("one", runs[0])

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from tests.hub_server.client import ME, ME_READING, YOU, python
+from tests.hub_server.client import ME, ME_READING, YOU, connect, python
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -37,8 +37,8 @@ def test_a_large_file_comes_back_whole_over(hub, api, monkeypatch, tmp_path, way
     hub.part_bytes = 1_000_000 if way == "multipart" else None
     add(api, {"a/b.parquet": CONTENT, "README.md": b"---\nlicense: mit\n---\n"})
     routes = [call.route for call in hub.calls]
-    expected = {"xet": ["xet-token"], "basic": ["lfs-put"], "multipart": ["lfs-part"] * 3 + ["lfs-complete"]}[way]
-    assert [route for route in routes if route in ("xet-token", "lfs-put", "lfs-part", "lfs-complete")] == expected
+    expected = {"xet": ["xorb-put"], "basic": ["lfs-put"], "multipart": ["lfs-part"] * 3 + ["lfs-complete"]}[way]
+    assert [route for route in routes if route in ("xorb-put", "lfs-put", "lfs-part", "lfs-complete")] == expected
     (listed,) = api.get_paths_info("me/set", ["a/b.parquet"], repo_type="dataset")
     assert (listed.size, listed.lfs.sha256, listed.xet_hash is not None) == (len(CONTENT), SHA256, way == "xet")
     path = api.hf_hub_download("me/set", "a/b.parquet", repo_type="dataset", cache_dir=tmp_path / "cache")
@@ -47,14 +47,14 @@ def test_a_large_file_comes_back_whole_over(hub, api, monkeypatch, tmp_path, way
     assert api.verify_repo_checksums("me/set", repo_type="dataset", cache_dir=tmp_path / "cache").mismatches == []
 
 
-def test_xet_sends_only_the_chunks_that_are_new(hub, api):
+def test_xet_sends_only_the_chunks_that_are_new(hub, api, monkeypatch, tmp_path):
     add(api, {"a.bin": CONTENT})
     before = hub.storage.xet_bytes
     add(api, {"b.bin": CONTENT})
     again = hub.storage.xet_bytes
     assert before > len(CONTENT)
     assert again - before < 5_000  # only the list of its chunks
-    hub.storage.forget_clients()
+    connect(monkeypatch, hub, tmp_path / "other-machine")
     add(api, {"c.bin": CONTENT + b"other"})
     assert 0 < hub.storage.xet_bytes - again < 200_000  # the last chunk
 

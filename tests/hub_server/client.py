@@ -11,12 +11,14 @@ import pytest
 from tests.hub_server.server import HubServer
 
 ME, ME_READING, YOU = "hf_write_of_me", "hf_read_of_me", "hf_write_of_you"
-_RETRY_SOON = {"HF_XET_CLIENT_RETRY_BASE_DELAY": "20ms"}  # Xet waits some seconds otherwise
+# Xet waits some seconds otherwise; what it tells of its speed would come between the calls that a test counts
+_OF_XET = {"HF_XET_CLIENT_RETRY_BASE_DELAY": "20ms", "HF_XET_TELEMETRY_ENABLED": "false"}
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, hub: HubServer, home: Path, token: str = ME) -> None:
     """Let `huggingface_hub` in this process go to `hub`, as `token`'s account; undone with the test.
 
+    Once more with another `home`, it goes there as from a new machine, which knows nothing of earlier uploads.
     Its constants are read from the environment at import, long before any test. Xet reads it when a session starts.
     """
     xet = importlib.import_module("huggingface_hub.utils._xet")  # there is no public way to end a session
@@ -25,7 +27,8 @@ def connect(monkeypatch: pytest.MonkeyPatch, hub: HubServer, home: Path, token: 
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(xet, "_GLOBAL_XET_HOLDER", xet.XetSessionHolder())
-    for name, value in {"HF_HOME": str(home), "HF_XET_CACHE": str(home / "xet"), **_RETRY_SOON}.items():
+    monkeypatch.setattr(xet, "XET_CONNECTION_INFO_CACHE", {})  # else tokens of a server that had this port before
+    for name, value in {"HF_HOME": str(home), "HF_XET_CACHE": str(home / "xet"), **_OF_XET}.items():
         monkeypatch.setenv(name, value)
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
@@ -45,7 +48,7 @@ def environment(hub: HubServer, home: Path, token: str = ME) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # else `datasets` asks a host outside
-        **_RETRY_SOON,
+        **_OF_XET,
     }
     return {**os.environ, **own}
 

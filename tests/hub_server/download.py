@@ -48,7 +48,7 @@ def _bytes_of(
     if entry.content is not None:
         return Reply(status, entry.content[first : last + 1], headers)
     assert entry.sha256 is not None
-    path = server.storage.path_of(entry.sha256, entry.xet_hash, entry.size)
+    path = server.storage.path_of(entry.sha256, entry.xet_hash)
     return Reply(status, b"", headers, path, (first, last - first + 1))
 
 

@@ -1,4 +1,7 @@
-"""What goes wrong on purpose: a status, a connection that is dropped, or a callback, at the n-th call of a route."""
+"""What goes wrong on purpose: a status, a connection that is dropped, bytes that are missing, or a callback.
+
+Each at the n-th call of a route.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,6 +10,9 @@ from tests.hub_server.messages import Reply
 
 DROP = "drop"  # the connection ends before anything was done
 DROP_AFTER = "drop after"  # it was done, and the client is never told
+DROP_HALFWAY = "drop halfway"  # the connection ends while the client still sends, half of the body unread
+CUT = "cut"  # it was done, and half of the answer arrives before the connection ends
+SHORT = "short"  # it was done, and half of the answer arrives as if it were all of it
 _PAGE = b"<html><body><h1>something is wrong</h1></body></html>"  # a proxy's page: not JSON, as from the real one
 
 
@@ -24,13 +30,16 @@ class Fault:
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict[str, str])
     n_calls: int = 0
+    n_hits: int = 0
 
     def strikes(self, route: str) -> bool:
         """Count one call of `route`; whether this one is hit."""
         if self.route not in ("*", route):
             return False
         self.n_calls += 1
-        return self.first <= self.n_calls < self.first + self.times
+        is_hit = self.first <= self.n_calls < self.first + self.times
+        self.n_hits += is_hit
+        return is_hit
 
     def reply(self) -> Reply | None:
         """What is answered instead of the route's own reply, if this fault is a status."""

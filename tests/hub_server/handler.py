@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tests.hub_server.faults import DROP, DROP_AFTER
+from tests.hub_server.faults import CUT, DROP, DROP_AFTER, DROP_HALFWAY, SHORT
 from tests.hub_server.messages import Call, RefusalError, Reply, Request, parse_query, unquoted
 from tests.hub_server.routes import find_route
 
@@ -51,23 +51,31 @@ class Handler(BaseHTTPRequestHandler):
         query = parse_query(urlsplit(self.path).query)
         request = Request(self.command, self.server.url, path, query, headers, unquoted(parts), blocks)
         reply = fault.reply() if fault is not None else None
+        what = None if fault is None else fault.what
+        if what == DROP_HALFWAY:
+            blocks = iter([self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)])
         try:
-            if fault is not None and callable(fault.what):
-                fault.what()
-            if reply is None and (fault is None or fault.what != DROP):
+            if callable(what):
+                what()
+            if reply is None and what not in (DROP, DROP_HALFWAY):
                 reply = act(self.server, request)
         except RefusalError as refusal:
             reply = refusal.reply
         for _ in blocks:
             pass  # what the route did not read stands before the next request
-        dropped = fault is not None and fault.what in (DROP, DROP_AFTER)
+        dropped = what in (DROP, DROP_AFTER, DROP_HALFWAY)
         status = 0 if dropped or reply is None else reply.status
         with self.server.lock:
             self.server.calls.append(Call(name, self.command, self.path, status, request.token))
         if dropped or reply is None:
             self._drop()
+        elif what == SHORT:
+            self._send(reply, reply.n_bytes // 2, reply.n_bytes // 2)
+        elif what == CUT:
+            self._send(reply, reply.n_bytes, reply.n_bytes // 2)
+            self._drop()
         else:
-            self._send(reply)
+            self._send(reply, reply.n_bytes, reply.n_bytes)
 
     def _blocks(self) -> Iterator[bytes]:
         """The body, with a length or chunked."""
@@ -83,17 +91,18 @@ class Handler(BaseHTTPRequestHandler):
             left -= len(block)
             yield block
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: Reply, n_told: int, n_sent: int) -> None:
+        """Of the body `n_sent` bytes, and that it has `n_told`."""
         self.send_response(reply.status)
-        for key, value in {"Content-Length": str(reply.n_bytes), **reply.headers}.items():
+        for key, value in {"Content-Length": str(n_told), **reply.headers}.items():
             self.send_header(key, value.encode("ascii", "replace").decode())
         self.end_headers()
         if self.command == "HEAD":
             return
         if reply.file is None:
-            self.wfile.write(reply.body)
+            self.wfile.write(reply.body[:n_sent])
             return
-        first, left = reply.span
+        first, left = reply.span[0], n_sent
         with reply.file.open("rb") as file:
             file.seek(first)
             while left > 0 and (block := file.read(min(left, _BLOCK))):
@@ -101,5 +110,6 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(block)
 
     def _drop(self) -> None:
+        self.wfile.flush()
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)

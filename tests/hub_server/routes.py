@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.hub_server import accounts, commits, download, lfs, pull_requests, refs, repositories, trees, xet
+from tests.hub_server.cas import downloads, uploads
 from tests.hub_server.messages import RefusalError, Reply, Request
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ Act = Callable[["HubServer", Request], Reply]
 _API = r"/api/(?P<type>dataset|model|space)s/(?P<namespace>[^/]+)/(?P<name>[^/]+)"
 _FILES = r"/(?:(?P<type>dataset|space)s/)?(?P<namespace>[^/]+)/(?P<name>[^/]+?)"
 _REVISION = r"/(?P<revision>[^/]+)"
+_XORB = r"/default/(?P<hash>[0-9a-f]{64})"
 
 # name -> (methods, pattern of the raw path, function)
 ROUTES: dict[str, tuple[str, str, Act]] = {
@@ -38,7 +40,21 @@ ROUTES: dict[str, tuple[str, str, Act]] = {
     "merge": ("POST", rf"{_API}/discussions/(?P<number>\d+)/merge", pull_requests.merge),
     "tree": ("GET", rf"{_API}/tree{_REVISION}(?:/(?P<path>.*))?", trees.list_tree),
     "paths-info": ("POST", rf"{_API}/paths-info{_REVISION}", trees.paths_info),
-    "xet-token": ("GET", rf"{_API}/xet-(?P<kind>read|write)-token{_REVISION}", xet.token),
+    "xet-read-token": ("GET", rf"{_API}/xet-(?P<kind>read)-token{_REVISION}", xet.token),
+    "xet-write-token": ("GET", rf"{_API}/xet-(?P<kind>write)-token{_REVISION}", xet.token),
+    "chunk": ("GET", r"/v1/chunks/(?P<prefix>[^/]+)/(?P<hash>[0-9a-f]{64})", uploads.chunk),
+    "xorb-grant": ("POST", rf"/v1/xorb-grants{_XORB}", uploads.grant),
+    "xorb-put": ("PUT", r"/xorb-uploads/(?P<grant>[0-9a-f]{32})", uploads.put),
+    "xorb-commit": ("POST", rf"/v1/xorb-commits{_XORB}/grant/(?P<grant>[0-9a-f]{{32}})", uploads.commit),
+    "xorb-post": ("POST", rf"/v1/xorbs{_XORB}", uploads.post_xorb),
+    "shard": ("POST", r"/v(?P<version>[12])/shards", uploads.post_shard),
+    "reconstruction": (
+        "GET",
+        r"/v(?P<version>[12])/reconstructions/(?P<hash>[0-9a-f]{64})",
+        downloads.reconstruction,
+    ),
+    "xorb-get": ("GET", r"/xorb-downloads/(?P<hash>[0-9a-f]{64})", downloads.get_xorb),
+    "telemetry": ("POST", r"/v1/telemetry", uploads.telemetry),
     "info": ("GET", rf"{_API}(?:/revision{_REVISION})?", repositories.info),
     "lfs-batch": ("POST", rf"{_FILES}\.git/info/lfs/objects/batch", lfs.batch),
     "lfs-put": ("PUT", r"/lfs/(?P<sha256>[0-9a-f]{64})", lfs.put),

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.hub_server.access import Access
+from tests.hub_server.cas.store import Store
 from tests.hub_server.faults import Fault
 from tests.hub_server.handler import Handler
 from tests.hub_server.messages import Call
@@ -17,16 +18,18 @@ from tests.hub_server.storage import Storage
 
 
 class HubServer(ThreadingHTTPServer):
-    """Listens from `with` on. A test looks into `repos`, `calls` and `storage`, and calls `fail`.
+    """Listens from `with` on. A test looks into `repos`, `calls`, `storage` and `cas`, and calls `fail`.
 
-    `part_bytes` makes LFS uploads above it multipart.
+    `part_bytes` makes LFS uploads above it multipart. Without `knows_grants` and `knows_v2` Xet's store answers 404
+    to the newer ways of uploading and asking, so that clients take the older ones.
     """
 
     daemon_threads = True
 
     def __init__(self, folder: Path, part_bytes: int | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.storage = Storage(folder)
+        self.cas = Store(folder / "cas")
+        self.storage = Storage(folder, self.cas)
         self.access = Access()
         self.repos: dict[tuple[str, str], Repo] = {}
         self.calls: list[Call] = []
@@ -35,6 +38,7 @@ class HubServer(ThreadingHTTPServer):
         self.n_in_work = 0
         self.is_idle = threading.Condition()
         self.part_bytes = part_bytes
+        self.knows_grants = self.knows_v2 = True
 
     def __enter__(self) -> "HubServer":
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -91,4 +95,4 @@ class HubServer(ThreadingHTTPServer):
         if entry.content is not None:
             return entry.content
         assert entry.sha256 is not None
-        return self.storage.path_of(entry.sha256, entry.xet_hash, entry.size).read_bytes()
+        return self.storage.path_of(entry.sha256, entry.xet_hash).read_bytes()

@@ -1,37 +1,26 @@
-"""Large files on disk: those that came as LFS under their sha256, those that came over Xet in a chunk store."""
+"""Large files on disk: those that came as LFS under their sha256, those that came over Xet in its chunk store."""
 
 import hashlib
-import importlib
-import shutil
-import struct
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
+from tests.hub_server.cas.store import Store
+
 _NUMBERS = count()
-# A shard's file entries, of 48 bytes each: https://github.com/huggingface/xet-core (mdb_shard: file_structs.rs)
-_HEADER, _ENTRY, _END = 48, 48, b"\xff" * 32
-_HAS_VERIFICATION, _HAS_SHA256 = 1 << 31, 1 << 30
 
 
 class Storage:
-    """The files of all repositories, shared as on the Hub. `folder` is given to Xet clients as `local://` store."""
+    """The files of all repositories, shared as on the Hub."""
 
-    def __init__(self, folder: Path) -> None:
-        self.lfs = folder / "lfs"
-        self.xet = folder / "xet"
+    def __init__(self, folder: Path, cas: Store) -> None:
+        self.lfs, self.cas = folder / "lfs", cas
         self.lfs.mkdir(parents=True)
-        self.xet.mkdir()
 
     @property
     def xet_bytes(self) -> int:
         """What clients had to send: blocks of new chunks, compressed, and the lists of what makes which file."""
-        blocks = [*self.xet.glob("xet/xorbs/xorbs/default.*"), *self.xet.glob("xet/xorbs/shards/*.mdb")]
-        return sum(path.stat().st_size for path in blocks if path.suffix != ".tagset")
-
-    def forget_clients(self) -> None:
-        """Remove what `local://` clients keep here of their own uploads: the next one is as on a new machine."""
-        shutil.rmtree(self.xet / "xet" / "shard-cache", ignore_errors=True)
+        return self.cas.n_bytes
 
     def has_lfs(self, sha256: str) -> bool:
         """Whether the whole file is here."""
@@ -62,44 +51,12 @@ class Storage:
 
     def find_xet(self, sha256: str) -> tuple[str, int] | None:
         """The Xet hash and size of a file that clients have uploaded over Xet; None if there is none."""
-        for shard in sorted(self.xet.rglob("*.mdb")):
-            found = _files_in(shard.read_bytes()).get(sha256)
-            if found is not None:
-                return found
-        return None
+        xet_hash = self.cas.by_sha256.get(sha256)
+        return None if xet_hash is None else (xet_hash, self.cas.files[xet_hash].n_bytes)
 
-    def path_of(self, sha256: str, xet_hash: str | None, size: int) -> Path:
+    def path_of(self, sha256: str, xet_hash: str | None) -> Path:
         """A file's bytes on disk; what came over Xet is put together again, as the Hub's bridge does for HTTP."""
         path = self.lfs / sha256
         if not path.is_file() and xet_hash is not None:
-            part = self.lfs / f"{sha256}.{next(_NUMBERS)}.part"
-            hf_xet = importlib.import_module("hf_xet")  # compiled, without types
-            session = hf_xet.XetSession()
-            with session.new_file_download_group(endpoint=f"local://{self.xet}") as group:
-                group.start_download_file(hf_xet.XetFileInfo(xet_hash, size), str(part))
-            part.replace(path)
+            assert self.put_lfs(sha256, self.cas.blocks(self.cas.files[xet_hash]))
         return path
-
-
-def _files_in(shard: bytes) -> dict[str, tuple[str, int]]:
-    """sha256 -> (Xet hash, size) of every file that a shard lists."""
-    found: dict[str, tuple[str, int]] = {}
-    at = _HEADER
-    while at + _ENTRY <= len(shard):
-        file_hash, flags, n_segments = struct.unpack_from("<32sII", shard, at)
-        at += _ENTRY
-        if file_hash == _END:
-            break
-        size = sum(struct.unpack_from("<I", shard, at + _ENTRY * segment + 36)[0] for segment in range(n_segments))
-        at += _ENTRY * n_segments
-        if flags & _HAS_VERIFICATION:
-            at += _ENTRY * n_segments
-        if flags & _HAS_SHA256:
-            found[_hex(shard[at : at + 32])] = (_hex(file_hash), size)
-            at += _ENTRY
-    return found
-
-
-def _hex(digest: bytes) -> str:
-    """A hash as Xet writes it: four little-endian words."""
-    return "".join(f"{word:016x}" for word in struct.unpack("<4Q", digest))

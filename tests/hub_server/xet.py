@@ -13,15 +13,16 @@ TOKEN_S = 3600
 
 
 def token(server: "HubServer", request: Request) -> Reply:
-    """`local://` makes the stock wheel keep its chunks in a folder; it knows this for its own tests.
+    """The store is this server itself; what the token is good for depends on who asks for it.
 
-    https://github.com/huggingface/xet-core (configurations.rs)
+    https://huggingface.co/docs/xet/auth
     """
     repo = repo_of(server, request)
     if request.parts["kind"] == "write":
         server.access.check_writes(request, repo, request.is_set("create_pr"))
     else:
         server.access.check_reads(request, repo)
-    url, value, until = f"local://{server.storage.xet}", "xet-token", int(time.time()) + TOKEN_S
+    url, value = server.url, server.cas.new_token(request.parts["kind"])
+    until = int(time.time()) + TOKEN_S
     headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": value, "X-Xet-Token-Expiration": str(until)}
     return answer({"casUrl": url, "accessToken": value, "exp": until}, headers=headers)
