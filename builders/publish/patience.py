@@ -17,6 +17,7 @@ from huggingface_hub.utils import parse_ratelimit_headers
 from builders.check.fault import visible
 from builders.errors import UserError
 from builders.publish.remote import Repository
+from builders.publish.upload import TransferError
 
 T = TypeVar("T")
 ATTEMPTS = 6
@@ -48,7 +49,7 @@ def _cause(error: Exception) -> Exception | None:
     """The failure of the Hub or the network in an exception of the client; None if it is a bug of ours.
 
     An LFS upload wraps it in a `RuntimeError`, a refused card in a `ValueError`; a proxy's page instead of an answer is
-    a `JSONDecodeError`; Xet raises a plain `ConnectionError` after some minutes of its own patience.
+    a `JSONDecodeError`; Xet's own, after some minutes of its own patience, is a `TransferError`.
     """
     known = (HfHubHTTPError, httpx2.TransportError, ConnectionError, json.JSONDecodeError)
     if isinstance(error, known):
@@ -97,6 +98,8 @@ def _what(cause: Exception) -> str:
         return "the Hub limits how fast it may be asked" if status == 429 else f"the Hub failed with {status}"
     if isinstance(cause, json.JSONDecodeError):
         return "the Hub answered with something else than JSON"
+    if isinstance(cause, TransferError):
+        return "the files could not be sent over Xet"
     return f"the Hub cannot be reached ({type(cause).__name__})"
 
 

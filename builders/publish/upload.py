@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+from builders.check.fault import visible
 from builders.errors import UserError
 from builders.publish.config import PublishConfig
 from builders.publish.contents import Contents, LocalFile
@@ -18,6 +19,10 @@ from builders.publish.remote import Remote, Repository, read_remote
 
 _OUTSIDE_GIT = (".parquet", ".png", ".safetensors")
 _IN_MEMORY_BYTES = 1024 * 1024
+
+
+class TransferError(ConnectionError):
+    """Xet could not send the files, after its own patience; its words are the message."""
 
 
 def commit(contents: Contents, plan: Plan, remote: Remote, config: PublishConfig) -> tuple[str, str | None]:
@@ -33,7 +38,7 @@ def commit(contents: Contents, plan: Plan, remote: Remote, config: PublishConfig
             return proposed
     operations = [_addition(file) for file in plan.upload]
     where: dict[str, Any] = {"repo_id": repo.id, "repo_type": repo.type, "create_pr": config.pr}
-    repo.api.preupload_lfs_files(additions=operations, free_memory=False, **where)
+    _send(repo, operations, where)
     for operation, file in zip(operations, plan.upload, strict=True):
         if operation.upload_info.sha256.hex() != file.sha256:
             raise UserError(f"{file.path} changed while it was being published; nothing was committed", "publish again")
@@ -45,6 +50,20 @@ def commit(contents: Contents, plan: Plan, remote: Remote, config: PublishConfig
         **where,
     )
     return made.oid, made.pr_revision if config.pr else None
+
+
+def _send(repo: Repository, operations: list[CommitOperationAdd], where: dict[str, Any]) -> None:
+    """Send the large files. Raises `TransferError` where Xet fails.
+
+    It raises a plain `ConnectionError` where its store fails or refuses, and a plain `RuntimeError` where an answer is
+    cut off; LFS wraps the error of its own client in a `RuntimeError`, which is left as it is.
+    """
+    try:
+        repo.api.preupload_lfs_files(additions=operations, free_memory=False, **where)
+    except (ConnectionError, RuntimeError) as error:
+        if error.__cause__ is not None or type(error) not in (ConnectionError, RuntimeError):
+            raise
+        raise TransferError(visible(" ".join(str(error).split()))) from error
 
 
 def title_of(contents: Contents) -> str:
