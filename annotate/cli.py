@@ -105,7 +105,7 @@ def index(
     Example: vl-dermnet index photos --out index.parquet
     """
     from annotate.progress import Progress
-    from builders.dermnet import compare_with_dermnet
+    from builders.dermnet import compare_with_dermnet, files_per_class
     from builders.index import check_index_file, index_images, summarise, write_index
 
     check_index_file(out)
@@ -117,7 +117,7 @@ def index(
     else:
         _print_summary(dataclasses.asdict(summary))
         typer.echo(f"index: {out}")
-    for line in compare_with_dermnet(rows):
+    for line in compare_with_dermnet(files_per_class(rows)):
         typer.echo(line, err=True)
 
 

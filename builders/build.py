@@ -2,17 +2,18 @@
 
 import csv
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from builders.check_runs import check_runs, described, merge_indexes, not_described, set_name
+from builders.check_images import check_images, refuse_unmatched
+from builders.check_runs import check_runs, merge_indexes, set_name
 from builders.columns import Row
 from builders.dataset_folder import (
     AUDIT,
@@ -26,16 +27,22 @@ from builders.dermnet import compare_with_dermnet
 from builders.errors import UserError, choose
 from builders.features import dataset_features
 from builders.files import write_atomic, write_json
-from builders.join_images import describe_unmatched, match_images
 from builders.review import Mark, Reviews, check_set_names, marks_of, read_review
-from builders.run_folder import Run, read_run
-from builders.schema import SCHEMA_VERSION, Description, IndexRow, image_id_of
+from builders.schema import SCHEMA_VERSION
+from builders.scratch import Scratch, scratch
 from builders.shards import write_shards
 from builders.sources import open_source
-from builders.splits import Derived, SplitCounts, derive_splits
+from builders.splits import SplitCounts, derive_into, put_groups, start_photographs
+from builders.stored_run import (
+    StoredRun,
+    described,
+    descriptions_of,
+    n_described,
+    not_described,
+    start_runs,
+    store_run,
+)
 from builders.swap import folder_being_built
-
-_DERIVED = [field.name for field in fields(Derived)]
 
 
 class BuildConfig(BaseModel):
@@ -117,71 +124,81 @@ def build(
     `finish` is called with the complete folder before it takes its place, to write what the dataset says about
     itself (the card) beside the shards, whose checksums are there already; those of all else are taken after it. An
     older build in `out` stays whole until that moment.
+    Rows wait on disk: memory does not grow with them.
     Raises `UserError` on runs that do not fit, on photographs that are gone or changed, and on an `out` not ours.
     """
     check_replaceable(config.out)
-    runs = [_called(read_run(path), config.names.get(path)) for path in config.runs]
-    check_runs(runs, config.allow_partial)
-    primary = config.primary or set_name(runs[0])
-    choose("primary description set", primary, [set_name(run) for run in runs])
-    reviews = read_review(config.review) if config.review else {}
-    check_set_names(reviews, [set_name(run) for run in runs])
-    indexed = merge_indexes(runs)
-    known = {row.image_id for row in indexed}
-    index = [row for row in indexed if row.status == "ok"][: config.limit]  # sorted by image_id, which is a hash
-    if config.limit is not None:
-        runs = [_of_these(run, {row.image_id for row in index}) for run in runs]
-    with_images = [run for run in runs if config.with_images and set_name(run) == primary]
-    embedded = {row.path for run in with_images for row, _ in described(run)}  # hashed once, when they are put in
-    extra = [path for path in _check_images(config.images, index, embedded) if image_id_of(path) not in known]
-    if groups is None and config.audit:
-        groups = _groups(config.audit, index, config)
-    derived, counts = derive_splits(
-        index, seed=config.seed, validation_fraction=config.validation_fraction, groups=groups
-    )
-    label_names = sorted({row.label for row in index if row.label})
-    with folder_being_built(config.out) as folder:
-        sets: dict[str, SetSummary] = {}
-        checksums: dict[str, str] = {}
-        for run in sorted(runs, key=lambda run: (set_name(run) != primary, set_name(run))):
-            name = set_name(run)
-            images = config.images if config.with_images and name == primary else None
-            sets[name], shards = _write_set(folder, run, derived, label_names, images, reviews, config)
-            checksums |= {shard.relative_to(folder).as_posix(): sha256 for shard, sha256 in shards.items()}
-            _write_provenance(folder, run, name == primary, sets[name], counts, config)
-        if config.audit:
-            _copy_audit(config.audit, folder / AUDIT)
-        write_front_matter(folder)
-        write_checksums(folder, checksums)  # the card states them
-        finish(folder)
-        write_checksums(folder, checksums)
-        n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return BuildSummary(config.out, primary, sets, counts, n_bytes, len(extra), compare_with_dermnet(indexed))
+    with scratch() as store:
+        start_runs(store)
+        runs = [
+            _called(store_run(store, number, path), config.names.get(path)) for number, path in enumerate(config.runs)
+        ]
+        check_runs(store, runs, config.allow_partial)
+        primary = config.primary or set_name(runs[0])
+        choose("primary description set", primary, [set_name(run) for run in runs])
+        reviews = read_review(config.review) if config.review else {}
+        check_set_names(reviews, [set_name(run) for run in runs])
+        start_photographs(store)
+        merge_indexes(store, runs)
+        dermnet = compare_with_dermnet(
+            {
+                (label, split): n
+                for label, split, n in store.rows("SELECT label, split, COUNT(*) FROM photograph GROUP BY 1, 2")
+            }
+        )
+        if config.limit is not None:
+            _take(store, config.limit)
+        embedded = [run.number for run in runs if config.with_images and set_name(run) == primary]
+        n_extra = check_images(store, config.images, embedded)
+        if groups is None and config.audit:
+            groups = _groups(config.audit, store, config)
+        put_groups(store, groups or {})
+        counts = derive_into(store, config.seed, config.validation_fraction)
+        label_names = store.column("SELECT DISTINCT label FROM photograph WHERE chosen AND label <> '' ORDER BY 1")
+        with folder_being_built(config.out) as folder:
+            sets: dict[str, SetSummary] = {}
+            checksums: dict[str, str] = {}
+            for run in sorted(runs, key=lambda run: (set_name(run) != primary, set_name(run))):
+                name = set_name(run)
+                images = config.images if config.with_images and name == primary else None
+                sets[name], shards = _write_set(folder, store, run, label_names, images, reviews, config)
+                checksums |= {shard.relative_to(folder).as_posix(): sha256 for shard, sha256 in shards.items()}
+                _write_provenance(folder, run, name == primary, sets[name], counts, config)
+            if config.audit:
+                _copy_audit(config.audit, folder / AUDIT)
+            write_front_matter(folder)
+            write_checksums(folder, checksums)  # the card states them
+            finish(folder)
+            write_checksums(folder, checksums)
+            n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return BuildSummary(config.out, primary, sets, counts, n_bytes, n_extra, dermnet)
 
 
-def _groups(audit: Path, index: list[IndexRow], config: BuildConfig) -> dict[str, str]:
+def _groups(audit: Path, store: Scratch, config: BuildConfig) -> dict[str, str]:
     from builders.audit.groups import read_groups  # NumPy and the audit's own modules: only where there is one
     from builders.audit.same_files import check_audit_is_of
 
     groups = read_groups(audit)
-    check_audit_is_of(audit, index, config.seed, config.validation_fraction)
+    check_audit_is_of(audit, store, config.seed, config.validation_fraction)
     return groups
 
 
-def _called(run: Run, name: str | None) -> Run:
+def _called(run: StoredRun, name: str | None) -> StoredRun:
     """The run under another name for its description set; the run's own one stays beside it."""
     if name is None or name == set_name(run):
         return run
     return replace(run, run=run.run | {"set_name": name, "set_name_of_run": set_name(run)})
 
 
-def _of_these(run: Run, image_ids: set[str]) -> Run:
-    """A run as if it were of these photographs alone."""
-    return replace(
-        run,
-        index=[row for row in run.index if row.image_id in image_ids],
-        descriptions={image_id: each for image_id, each in run.descriptions.items() if image_id in image_ids},
+def _take(store: Scratch, limit: int) -> None:
+    """Leave so many photographs chosen, those of least `image_id`, which is a hash; forget the other files."""
+    store.do(
+        "UPDATE photograph SET chosen = 0 WHERE chosen AND image_id NOT IN"
+        " (SELECT image_id FROM photograph WHERE chosen ORDER BY image_id LIMIT ?)",
+        limit,
     )
+    store.do("DELETE FROM file WHERE image_id NOT IN (SELECT image_id FROM photograph WHERE chosen)")
+    store.do("DELETE FROM counted WHERE image_id NOT IN (SELECT image_id FROM photograph WHERE chosen)")
 
 
 def _copy_audit(audit: Path, folder: Path) -> None:
@@ -191,29 +208,10 @@ def _copy_audit(audit: Path, folder: Path) -> None:
         write_atomic(folder / file.name, lambda part, file=file: part.write_bytes(file.read_bytes()))
 
 
-def _check_images(images: Path, index: list[IndexRow], embedded: set[str]) -> list[str]:
-    """Raise `UserError` unless every indexed photograph is still there, byte for byte; return files nobody indexed.
-
-    Of those that are to be `embedded` only the presence is looked at.
-    """
-    match = match_images(images, {row.path: None if row.path in embedded else row.image_sha256 for row in index})
-    _refuse_unmatched(images, len(index), match.missing, match.changed)
-    return match.extra
-
-
-def _refuse_unmatched(images: Path, n_rows: int, missing: list[str], changed: list[str]) -> None:
-    if missing or changed:
-        raise UserError(
-            describe_unmatched(images, n_rows, missing, changed),
-            "point to the photographs that were annotated; where they were changed on purpose, annotate them again:"
-            " the same command describes only those",
-        )
-
-
 def _write_set(
     folder: Path,
-    run: Run,
-    derived: dict[str, Derived],
+    store: Scratch,
+    run: StoredRun,
     label_names: list[str],
     images: Path | None,
     reviews: Reviews,
@@ -221,10 +219,12 @@ def _write_set(
 ) -> tuple[SetSummary, dict[Path, str]]:
     """Write the shards of one description set, and a list of the rows it lacks; the shards have their sha256."""
     name = set_name(run)
-    pairs = described(run)
-    marks = marks_of(reviews, name, {row.image_id: each.description for row, each in pairs})
-    if not pairs:
-        raise UserError(f"{run.path} holds no usable description: {len(run.index)} images indexed, none described")
+    marks = marks_of(reviews, name, descriptions_of(store, run, set(reviews.get(name, ()))))
+    n_per_split = n_described(store, run)
+    n_rows = sum(n_per_split.values())
+    if not n_rows:
+        n_files = store.value("SELECT COUNT(*) FROM file WHERE run = ?", run.number)
+        raise UserError(f"{run.path} holds no usable description: {n_files} images indexed, none described")
     (folder / name).mkdir()
     features = dataset_features(
         label_names, images is not None, with_findings=bool(run.run.get("schema")), with_review=bool(marks)
@@ -236,50 +236,33 @@ def _write_set(
     changed: list[str] = []
     for split in SPLITS:
         rows = (
-            _row(row, each, derived[row.image_id], label_numbers, "findings" in features)
-            | ({} if not marks else _mark_columns(marks.get(row.image_id)))
-            for row, each in pairs
-            if row.split == split
+            _row(row, label_numbers, "findings" in features)
+            | ({} if not marks else _mark_columns(marks.get(row["image_id"])))
+            for row in described(store, run, split)
         )
         rows = _digested(rows, digest.update)
         if images is not None:
             rows = _with_images(rows, images, missing, changed)
         shards |= write_shards(folder / name, split, rows, features, config.shard_bytes)
     if images is not None:
-        _refuse_unmatched(images, len(pairs), sorted(missing), sorted(changed))
-    left_out = not_described(run)
-    if left_out:
-        _write_csv(folder / PROVENANCE / f"{name}.not-described.csv", left_out)
+        refuse_unmatched(images, n_rows, sorted(missing), sorted(changed))
     summary = SetSummary(
         rows_sha256=digest.hexdigest(),
-        n_rows=len(pairs),
-        n_per_split=dict(sorted(Counter(row.split for row, _ in pairs).items())),
-        n_left_out=dict(sorted(Counter(row["status"] for row in left_out).items())),
+        n_rows=n_rows,
+        n_per_split=n_per_split,
+        n_left_out=_write_left_out(folder / PROVENANCE / f"{name}.not-described.csv", not_described(store, run)),
         n_reviewed=len(marks),
         n_shards=len(shards),
     )
     return summary, shards
 
 
-def _row(
-    row: IndexRow, description: Description, derived: Derived, label_numbers: dict[str, int], with_findings: bool
-) -> Row:
-    return {
-        "image_id": row.image_id,
-        "image_sha256": row.image_sha256,
-        "path": row.path,
-        "label": label_numbers.get(row.label),  # None where the source has no label
-        "description": description.description,
-        **({"findings": description.findings} if with_findings else {}),
-        "finish_reason": description.finish_reason,
-        "temperature": description.temperature,
-        "n_image_tokens": description.n_image_tokens,
-        "n_prompt_tokens": description.n_prompt_tokens,
-        "n_output_tokens": description.n_output_tokens,
-        "n_tiles": description.n_tiles,
-        "flags": list(description.flags),
-        **{name: getattr(derived, name) for name in _DERIVED},  # `asdict` copies deeply, and costs as much as a hash
-    }
+def _row(row: Row, label_numbers: dict[str, int], with_findings: bool) -> Row:
+    """`row` with its label as a number, None where the source has no label; findings only where they were asked for."""
+    numbered = row | {"label": label_numbers.get(row["label"])}
+    if not with_findings:
+        del numbered["findings"]
+    return numbered
 
 
 def _mark_columns(mark: Mark | None) -> Row:
@@ -312,16 +295,27 @@ def _with_images(rows: Iterator[Row], images: Path, missing: list[str], changed:
                 changed.append(row["path"])
 
 
-def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
+def _write_left_out(path: Path, rows: Iterator[dict[str, str]]) -> dict[str, int]:
+    """Write a CSV of the rows, if there are any, and count them by status."""
+    first = next(rows, None)
+    if first is None:
+        return {}
+    n_left_out: Counter[str] = Counter()
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(first), lineterminator="\n")
+            writer.writeheader()
+            for row in chain([first], rows):
+                n_left_out[row["status"]] += 1
+                writer.writerow(row)
+
+    write_atomic(path, write)
+    return dict(sorted(n_left_out.items()))
 
 
 def _write_provenance(
-    folder: Path, run: Run, is_primary: bool, summary: SetSummary, counts: SplitCounts, config: BuildConfig
+    folder: Path, run: StoredRun, is_primary: bool, summary: SetSummary, counts: SplitCounts, config: BuildConfig
 ) -> None:
     """Write `provenance/<set>.json`: where every row of a set comes from, and what became of the others."""
     facts: dict[str, Any] = {

@@ -5,7 +5,7 @@ saivishwababu/DermNet-Representation-Analysis @185aa8b, https://github.com/saivi
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from builders.schema import IndexRow
 
@@ -39,13 +39,20 @@ N_FILES = sum(map(sum, CLASSES.values()))
 ENOUGH_CLASSES = 12  # more than half of the names, letter by letter: no other set has them
 
 
-def compare_with_dermnet(rows: Iterable[IndexRow]) -> list[str]:
+def files_per_class(rows: Iterable[IndexRow]) -> Counter[tuple[str, str]]:
+    """How many files an index has of each label and split."""
+    return Counter((row.label, row.split) for row in rows)
+
+
+def compare_with_dermnet(files: Mapping[tuple[str, str], int]) -> list[str]:
     """What an index of DermNet has more or less than Kaggle's set, in lines to show; none where it is another set.
+
+    `files` counts the files of each label and split.
 
     It is DermNet where at least `ENOUGH_CLASSES` of its class names are labels. The first line sums up, the others name
     a class and split each. Files count whether they can be decoded or not.
     """
-    here = Counter((row.label, row.split) for row in rows)
+    here = Counter(files)
     labels = {label for label, _ in here}
     n_known = len(labels & CLASSES.keys())
     if n_known < ENOUGH_CLASSES:

@@ -79,7 +79,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """One Parquet file, some thousand rows at a time; what Arrow kept for reuse goes back to the system at the end."""
-    with pq.ParquetFile(path) as file:
+    # by default the columns of a row group are read whole, and a file may have one row group
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=64 * 1024) as file:
         yield from file.iter_batches(batch_size=4096)
     pa.default_memory_pool().release_unused()
 

@@ -188,10 +188,16 @@ def write_index(file: Path, rows: list[IndexRow]) -> None:
 
 def read_index(file: Path) -> list[IndexRow]:
     """Read an index file. Raises `UserError` where it is not one."""
+    return list(rows_of_index(file))
+
+
+def rows_of_index(file: Path) -> Iterator[IndexRow]:
+    """The rows of an index file, some thousand in memory at a time. Raises `UserError` where it is not one."""
     try:
         names = column_names(file)
         if names == INDEX_SCHEMA.names:
-            return index_rows(read_batches(file))
+            yield from index_rows(read_batches(file))
+            return
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file} as an index: {error}", "vl-dermnet index IMAGES --out FILE") from error
     raise UserError(

@@ -1,6 +1,6 @@
 """Read a run folder: one description set, its provenance, and each image's one description."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -29,16 +29,21 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """Read the run folder at `path`, finished or not. Raises `UserError` where it is not one."""
-    if not (path / "run.json").is_file():
-        raise UserError(f"{path} is not a run folder: it holds no run.json", "vl-dermnet annotate IMAGES --out RUN")
+    check_run_folder(path)
     summary = path / "summary.json"
     return Run(
         path=path,
         run=read_run_json(path),
         summary=read_json(summary) if summary.is_file() else None,
         index=read_index(path / "index.parquet"),
-        descriptions=one_per_image(row for part in part_files(path) for row in read_part(part)),
+        descriptions=one_per_image(rows_of_parts(path)),
     )
+
+
+def check_run_folder(path: Path) -> None:
+    """Raise `UserError` where there is no run at `path`."""
+    if not (path / "run.json").is_file():
+        raise UserError(f"{path} is not a run folder: it holds no run.json", "vl-dermnet annotate IMAGES --out RUN")
 
 
 def read_run_json(path: Path) -> dict[str, Any]:
@@ -62,10 +67,21 @@ def part_files(path: Path) -> list[Path]:
 
 def read_part(part: Path) -> list[Description]:
     """The rows of one part. Raises `UserError` where the file is damaged or holds other columns."""
+    return list(_rows_of_part(part))
+
+
+def rows_of_parts(path: Path) -> Iterator[Description]:
+    """The rows of all parts of a run folder, some thousand in memory at a time. Raises `UserError` as `read_part`."""
+    for part in part_files(path):
+        yield from _rows_of_part(part)
+
+
+def _rows_of_part(part: Path) -> Iterator[Description]:
     try:
         names = column_names(part)
         if names == DESCRIPTION_SCHEMA.names:
-            return descriptions(read_batches(part))
+            yield from descriptions(read_batches(part))
+            return
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the part {part}: {error}", f"rm '{part}' and run annotate again") from error
     raise UserError(f"{part} is not a part of a run: its columns are {', '.join(names)}")

@@ -96,14 +96,14 @@ def to_table(rows: "list[IndexRow] | list[Description]", schema: pa.Schema) -> p
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def index_rows(batches: Iterable[pa.RecordBatch]) -> list[IndexRow]:
+def index_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[IndexRow]:
     """The records of an index, in its order."""
-    return [IndexRow(*values) for values in _rows_of(batches, INDEX_SCHEMA)]
+    return (IndexRow(*values) for values in _rows_of(batches, INDEX_SCHEMA))
 
 
-def descriptions(batches: Iterable[pa.RecordBatch]) -> list[Description]:
+def descriptions(batches: Iterable[pa.RecordBatch]) -> Iterator[Description]:
     """The records of a part, in its order."""
-    return [Description(*values) for values in _rows_of(batches, DESCRIPTION_SCHEMA)]
+    return (Description(*values) for values in _rows_of(batches, DESCRIPTION_SCHEMA))
 
 
 def _rows_of(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[tuple[Any, ...]]:

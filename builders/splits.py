@@ -1,17 +1,21 @@
 """Derived columns: groups of copies, a validation part, a split without copies, a subset with equal classes.
 
 Everything here depends on the rows and the seed alone, never on the rows' order: rows are drawn by the hash of what
-they are, so that adding photographs to a class moves few of the others.
+they are, so that adding photographs to a class moves few of the others. They stand in a scratch database, so that
+memory does not grow with them; what moves as one, a group of copies or a row that stands alone, is a `unit` there.
 """
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal
 
 from builders.audit.components import connected_components
 from builders.schema import IndexRow
+from builders.scratch import Scratch, scratch
 
 SplitOfficial = Literal["train", "validation", "test"]
 SplitClean = Literal["train", "validation", "test", "excluded"]
@@ -55,13 +59,6 @@ class SplitCounts:
     n_balanced_per_label: int
 
 
-def byte_groups(rows: Iterable[IndexRow]) -> dict[str, str]:
-    """`image_id` -> group of copies: 16 hex digits of the shared sha256, "" for a photograph that stands alone."""
-    rows = list(rows)
-    n_copies = Counter(row.image_sha256 for row in rows if row.image_sha256)
-    return {row.image_id: row.image_sha256[:16] if n_copies[row.image_sha256] > 1 else "" for row in rows}
-
-
 def derive_splits(
     rows: Iterable[IndexRow],
     *,
@@ -76,131 +73,209 @@ def derive_splits(
     A group within `train` is never cut by the validation part. What the source itself put on both sides stays so in
     `split_official` and is excluded from the later side in `split_clean`.
     """
-    rows = sorted(rows, key=lambda row: row.image_id)
-    groups = byte_groups(rows) if groups is None else _with_byte_copies(rows, groups)
-    members: dict[str, list[IndexRow]] = defaultdict(list)
-    for row in rows:
-        members[_unit(row, groups)].append(row)
-    official = _official(rows, members, seed, validation_fraction)
-    clean, reasons = _clean(members, official)
-    balanced, n_per_label = _balanced([row for row in rows if clean[row.image_id] == "train"], seed)
-    derived = {
-        row.image_id: Derived(
-            duplicate_group=groups[row.image_id],
-            split_official=official[row.image_id],
-            split_clean=clean[row.image_id],
-            in_balanced_subset=row.image_id in balanced,
-        )
-        for row in rows
-    }
-    return derived, SplitCounts(
-        n_rows=len(rows),
-        n_official=dict(sorted(Counter(official.values()).items())),
-        n_clean=dict(sorted(Counter(clean.values()).items())),
-        n_groups=len({group for group in groups.values() if group}),
-        n_rows_in_groups=sum(1 for row in rows if groups[row.image_id]),
+    with scratch() as store:
+        start_photographs(store)
+        store.put("photograph", ((r.image_id, r.image_sha256, r.path, r.split, r.label, True) for r in rows), 6)
+        put_groups(store, groups or {})
+        counts = derive_into(store, seed, validation_fraction)
+        derived = {image_id: as_derived(values) for image_id, *values in store.rows("SELECT * FROM derived")}
+    return derived, counts
+
+
+def start_photographs(store: Scratch) -> None:
+    """Make the table of photographs; those that are `chosen` get derived columns."""
+    store.do(
+        "CREATE TABLE photograph (image_id TEXT PRIMARY KEY, image_sha256 TEXT, path TEXT, split TEXT, label TEXT,"
+        " chosen INTEGER) WITHOUT ROWID"
+    )
+
+
+def put_groups(store: Scratch, groups: dict[str, str]) -> None:
+    """Make the table of groups that are known already, by `image_id`; "" is none."""
+    store.do("CREATE TABLE known_group (image_id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID")
+    store.put("known_group", ((image_id, name) for image_id, name in groups.items() if name), 2)
+
+
+def as_derived(values: Iterable[Any]) -> Derived:
+    """What a row of the table `derived` says, its `image_id` left out."""
+    group, official, clean, balanced = values
+    return Derived(group, official, clean, bool(balanced))
+
+
+def derive_into(store: Scratch, seed: int, validation_fraction: float) -> SplitCounts:
+    """Make the table `derived` of the photographs that are chosen and their known groups, as `derive_splits` says."""
+    for path, split in store.rows("SELECT path, split FROM photograph WHERE chosen"):
+        if split not in _PRIORITY:
+            raise ValueError(f"{path}: unknown split '{split}'")
+    _gather_members(store)
+    _carve_validation(store, seed, validation_fraction)
+    reasons = _clean(store)
+    n_balanced, n_per_label = _balance(store, seed)
+    return SplitCounts(
+        n_rows=store.value("SELECT COUNT(*) FROM derived"),
+        n_official=_count(store, "split_official"),
+        n_clean=_count(store, "split_clean"),
+        n_groups=store.value("SELECT COUNT(DISTINCT duplicate_group) FROM derived WHERE duplicate_group <> ''"),
+        n_rows_in_groups=store.value("SELECT COUNT(*) FROM derived WHERE duplicate_group <> ''"),
         n_excluded_conflict=reasons["conflict"],
         n_excluded_across_splits=reasons["across_splits"],
         n_excluded_surplus=reasons["surplus"],
-        n_balanced=len(balanced),
+        n_balanced=n_balanced,
         n_balanced_per_label=n_per_label,
     )
 
 
-def _with_byte_copies(rows: list[IndexRow], groups: dict[str, str]) -> dict[str, str]:
-    """`groups` for every row, joined where they share bytes: a row that came after the audit joins its copies."""
+def _count(store: Scratch, column: str) -> dict[str, int]:
+    return dict(store.rows(f"SELECT {column}, COUNT(*) FROM derived GROUP BY 1 ORDER BY 1"))  # noqa: S608 - ours
+
+
+def _gather_members(store: Scratch) -> None:
+    """Every photograph with its group and unit (the two kinds cannot collide: one has a prefix)."""
+    store.do("CREATE TABLE grouped (image_id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID")
+    store.put("grouped", _groups(store), 2)
+    store.do(
+        "CREATE TABLE member (unit TEXT, image_id TEXT, image_sha256 TEXT, split TEXT, label TEXT, name TEXT,"
+        " PRIMARY KEY (unit, image_id)) WITHOUT ROWID"
+    )
+    store.do(
+        "INSERT INTO member SELECT coalesce('group ' || name, image_id), image_id, image_sha256, split, label,"
+        " coalesce(name, '') FROM photograph LEFT JOIN grouped USING (image_id) WHERE chosen"
+    )
+
+
+def _groups(store: Scratch) -> Iterator[tuple[str, str]]:
+    """`image_id` and group of whatever has copies: known groups, joined where they share bytes.
+
+    A row that came after the audit joins its copies. Copies of no known group are called by 16 hex digits of their
+    sha256, and joined groups by the least of their names.
+    """
+    store.do("CREATE TABLE copied (image_sha256 TEXT PRIMARY KEY) WITHOUT ROWID")
+    store.do(
+        "INSERT INTO copied SELECT image_sha256 FROM photograph WHERE chosen AND image_sha256 <> ''"
+        " GROUP BY 1 HAVING COUNT(*) > 1"
+    )
     first_of: dict[str, int] = {}
     links: list[tuple[int, int]] = []
-    for number, row in enumerate(rows):
-        group = groups.get(row.image_id)
-        keys = [f"group {group}"] if group else []
-        keys += [row.image_sha256] if row.image_sha256 else []
+    ids: list[str] = []
+    names: list[tuple[str | None, str]] = []
+    for number, (image_id, name, copied) in enumerate(
+        store.rows(
+            "SELECT image_id, name, copied.image_sha256 FROM photograph LEFT JOIN known_group USING (image_id)"
+            " LEFT JOIN copied USING (image_sha256) WHERE chosen"
+            " AND (name IS NOT NULL OR copied.image_sha256 IS NOT NULL) ORDER BY image_id"
+        )
+    ):
+        ids.append(image_id)
+        names.append((name, (copied or "")[:16]))
+        keys = ([f"group {name}"] if name else []) + ([copied] if copied else [])
         links += [(number, first_of.setdefault(key, number)) for key in keys]
-    given: dict[int, set[str]] = defaultdict(set)
-    components = connected_components(len(rows), links)
-    for row, component in zip(rows, components, strict=True):
-        given[component] |= {groups[row.image_id]} if groups.get(row.image_id) else set()
-    own = byte_groups(rows)
-    return {
-        row.image_id: min(given[component], default=own[row.image_id])
-        for row, component in zip(rows, components, strict=True)
-    }
+    components = connected_components(len(ids), links)
+    given: dict[int, str] = {}
+    for (name, _), component in zip(names, components, strict=True):
+        if name:
+            given[component] = min(name, given.get(component, name))
+    for image_id, (_, own), component in zip(ids, names, components, strict=True):
+        yield image_id, given.get(component, own)
 
 
-def _unit(row: IndexRow, groups: dict[str, str]) -> str:
-    """What moves as one: a group, or a row that stands alone (the two cannot collide: one has a prefix)."""
-    return f"group {groups[row.image_id]}" if groups[row.image_id] else row.image_id
+def _carve_validation(store: Scratch, seed: int, validation_fraction: float) -> None:
+    """Make the table of units that move from train to validation: about a fraction of each label's train rows.
 
-
-def _official(
-    rows: list[IndexRow], members: dict[str, list[IndexRow]], seed: int, validation_fraction: float
-) -> dict[str, SplitOfficial]:
-    """The source's split, with about `validation_fraction` of each label's train rows moved where it has none.
-
-    Groups that the source cut or labelled in two ways stay where they are: they belong to no one stratum.
+    None where the source has a validation part. Groups that the source cut or labelled in two ways stay where they
+    are: they belong to no one stratum.
     """
-    official: dict[str, SplitOfficial] = {row.image_id: _source_split(row) for row in rows}
-    if "validation" in official.values():
-        return official
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for unit, group in members.items():
-        if {row.split for row in group} == {"train"} and len({row.label for row in group}) == 1:
-            by_label[group[0].label].append(unit)
-    n_train = Counter(row.label for row in rows if row.split == "train")
-    for label, units in by_label.items():
+    store.do("CREATE TABLE moved (unit TEXT PRIMARY KEY) WITHOUT ROWID")
+    if store.value("SELECT COUNT(*) FROM member WHERE split = 'validation'"):
+        return
+    n_train = dict(store.rows("SELECT label, COUNT(*) FROM member WHERE split = 'train' GROUP BY 1"))
+    store.do("CREATE TABLE movable (label TEXT, draw TEXT, unit TEXT, n INTEGER)")
+    units = store.rows(
+        "SELECT min(label), unit, COUNT(*) FROM member GROUP BY unit"
+        " HAVING min(split) = 'train' AND max(split) = 'train' AND min(label) = max(label)"
+    )
+    store.put("movable", ((label, draw(seed, "validation", unit), unit, n) for label, unit, n in units), 4)
+    n_units = dict(store.rows("SELECT label, COUNT(*) FROM movable GROUP BY 1"))
+    drawn = store.rows("SELECT label, unit, n FROM movable ORDER BY label, draw")
+    store.put("moved", _moved(drawn, n_train, n_units, validation_fraction), 1)
+
+
+def _moved(
+    units: Iterator[tuple[Any, ...]], n_train: dict[str, int], n_units: dict[str, int], validation_fraction: float
+) -> Iterator[tuple[str]]:
+    """Of units with label and size, by label and in the order drawn, those that fit into what is wanted."""
+    for label, of_label in groupby(units, key=itemgetter(0)):
         n_wanted = round(n_train[label] * validation_fraction)
-        if n_wanted == 0 and validation_fraction > 0 and len(units) > 1:
+        if n_wanted == 0 and validation_fraction > 0 and n_units[label] > 1:
             n_wanted = 1  # a small class is still seen in validation, as long as one stays to train on
-        for unit in sorted(units, key=lambda unit: draw(seed, "validation", unit)):
-            if len(members[unit]) <= n_wanted:
-                n_wanted -= len(members[unit])
-                official |= {row.image_id: "validation" for row in members[unit]}
-    return official
+        for _, unit, n_rows in of_label:
+            if n_rows <= n_wanted:
+                n_wanted -= n_rows
+                yield (unit,)
 
 
-def _source_split(row: IndexRow) -> SplitOfficial:
-    match row.split:
-        case "train" | "validation" | "test":
-            return row.split
-        case _:
-            raise ValueError(f"{row.path}: unknown split '{row.split}'")
-
-
-def _clean(
-    members: dict[str, list[IndexRow]], official: dict[str, SplitOfficial]
-) -> tuple[dict[str, SplitClean], Counter[str]]:
-    """`split_clean` by `image_id`, and how many rows were excluded for which reason."""
-    clean: dict[str, SplitClean] = {}
+def _clean(store: Scratch) -> Counter[str]:
+    """Make the table `derived`, in no balanced subset yet; how many rows were excluded for which reason."""
+    store.do(
+        "CREATE TABLE derived (image_id TEXT PRIMARY KEY, duplicate_group TEXT, split_official TEXT, split_clean TEXT,"
+        " in_balanced_subset INTEGER) WITHOUT ROWID"
+    )
     reasons: Counter[str] = Counter()
-    for group in members.values():
-        conflicting = len({row.label for row in group}) > 1
-        home: SplitClean = min((official[row.image_id] for row in group), key=_PRIORITY.__getitem__)
-        seen: set[str] = set()
-        for row in group:  # sorted by image_id
-            reason = ""
-            if conflicting:
-                reason = "conflict"
-            elif official[row.image_id] != home:
-                reason = "across_splits"
-            elif row.image_sha256 and row.image_sha256 in seen:
-                reason = "surplus"
-            clean[row.image_id] = "excluded" if reason else home
-            if reason:
-                reasons[reason] += 1
-            else:
-                seen.add(row.image_sha256)
-    return clean, reasons
+    members = store.rows(
+        "SELECT unit, image_id, image_sha256, CASE WHEN moved.unit IS NULL THEN split ELSE 'validation' END, label,"
+        " name FROM member LEFT JOIN moved USING (unit) ORDER BY unit, image_id"
+    )
+
+    def derived() -> Iterator[tuple[str, str, str, str, bool]]:
+        for _, rows in groupby(members, key=itemgetter(0)):
+            unit = list(rows)
+            home = min((row[3] for row in unit), key=_PRIORITY.__getitem__)
+            for (_, image_id, _, official, _, name), reason in zip(unit, _why_excluded(unit, home), strict=True):
+                if reason:
+                    reasons[reason] += 1
+                yield image_id, name, official, "excluded" if reason else home, False
+
+    store.put("derived", derived(), 5)
+    return reasons
 
 
-def _balanced(train: list[IndexRow], seed: int) -> tuple[set[str], int]:
-    """Ids of an equal number of rows per label, and that number; rows without a label are never drawn."""
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for row in train:
-        if row.label:
-            by_label[row.label].append(row.image_id)
-    n_per_label = min((len(ids) for ids in by_label.values()), default=0)
-    drawn = (sorted(ids, key=lambda each: draw(seed, "balanced", each))[:n_per_label] for ids in by_label.values())
-    return {image_id for ids in drawn for image_id in ids}, n_per_label
+def _why_excluded(unit: list[tuple[Any, ...]], home: str) -> list[str]:
+    """The reason of each row of a unit that is kept by the split `home`; "" for the rows that stay."""
+    if len(unit) == 1:
+        return [""]
+    conflicting = len({label for *_, label, _ in unit}) > 1
+    seen: set[str] = set()
+    reasons: list[str] = []
+    for _, _, sha256, official, _, _ in unit:
+        reason = ""
+        if conflicting:
+            reason = "conflict"
+        elif official != home:
+            reason = "across_splits"
+        elif sha256 and sha256 in seen:
+            reason = "surplus"
+        if not reason:
+            seen.add(sha256)
+        reasons.append(reason)
+    return reasons
+
+
+def _balance(store: Scratch, seed: int) -> tuple[int, int]:
+    """Mark an equal number of rows per label, and count them, together and per label; none without a label."""
+    store.do("CREATE TABLE train_row (label TEXT, draw TEXT, image_id TEXT)")
+    train = store.rows(
+        "SELECT label, image_id FROM derived JOIN photograph USING (image_id)"
+        " WHERE split_clean = 'train' AND label <> ''"
+    )
+    store.put("train_row", ((label, draw(seed, "balanced", image_id), image_id) for label, image_id in train), 3)
+    sizes = store.column("SELECT COUNT(*) FROM train_row GROUP BY label")
+    n_per_label = min(sizes, default=0)
+    store.do(
+        "UPDATE derived SET in_balanced_subset = 1 WHERE image_id IN (SELECT image_id FROM"
+        " (SELECT image_id, row_number() OVER (PARTITION BY label ORDER BY draw) AS place FROM train_row)"
+        " WHERE place <= ?)",
+        n_per_label,
+    )
+    return n_per_label * len(sizes), n_per_label
 
 
 def draw(seed: int, purpose: str, key: str) -> str:

@@ -12,7 +12,7 @@ from builders.audit.groups import Link, byte_links, count_groups, make_groups, r
 from builders.audit.worst import PAIRS_PER_KIND, worst_pairs
 from builders.errors import UserError
 from builders.schema import IndexRow, image_id_of
-from builders.splits import byte_groups, derive_splits
+from builders.splits import derive_splits
 
 
 def audit_row(path, split="train", label="papule", content=None):
@@ -51,7 +51,8 @@ def test_components_are_the_closure_of_the_links(n, data):
 def test_byte_copies_alone_make_the_groups_that_build_makes_by_itself():
     rows = [audit_row("a", content="same"), audit_row("b", content="same"), audit_row("c")]
     members = make_groups(rows, byte_links(rows))
-    assert {member.image_id: member.group for member in members} == {k: v for k, v in byte_groups(rows).items() if v}
+    groups = {image_id: each.duplicate_group for image_id, each in derive_splits(rows)[0].items()}
+    assert {member.image_id: member.group for member in members} == {k: v for k, v in groups.items() if v}
 
 
 def test_a_group_hangs_together_through_links_of_every_kind_and_each_file_keeps_its_strongest():

@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from annotate.cli import app
-from builders.dermnet import CLASSES, N_FILES, compare_with_dermnet
+from builders.dermnet import CLASSES, N_FILES, compare_with_dermnet, files_per_class
 from builders.files import read_json
 from builders.index import index_images
 from builders.schema import IndexRow, image_id_of
@@ -25,7 +25,7 @@ def kaggle() -> dict[tuple[str, str], int]:
 
 
 def test_the_whole_set_is_as_known():
-    assert compare_with_dermnet(rows_of(kaggle())) == [
+    assert compare_with_dermnet(files_per_class(rows_of(kaggle()))) == [
         "DermNet: all 23 classes and 19,559 files of Kaggle's set, with its numbers per class"
     ]
 
@@ -37,7 +37,7 @@ def test_every_difference_is_one_line():
     del counts["test", "Urticaria Hives"]
     counts["validation", "Eczema Photos"] = 12
     counts["train", "Moles of mine"] = 3
-    assert compare_with_dermnet(rows_of(counts)) == [
+    assert compare_with_dermnet(files_per_class(rows_of(counts))) == [
         "DermNet: 23 of 23 classes, 19,287 files; Kaggle's set has 19,559",
         "  train/Eczema Photos: 1,000 files, known are 1,235 (-235)",
         "  validation/Eczema Photos: 12 files, known are 0 (+12)",
@@ -53,7 +53,7 @@ def test_a_tree_of_the_same_folder_names_is_recognised(tmp_path):
             folder = tmp_path / split / label
             folder.mkdir(parents=True)
             Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "a.png")
-    lines = compare_with_dermnet(index_images(tmp_path, n_workers=0))
+    lines = compare_with_dermnet(files_per_class(index_images(tmp_path, n_workers=0)))
     assert lines[0] == "DermNet: 23 of 23 classes, 46 files; Kaggle's set has 19,559"
     assert lines[1] == "  test/Acne and Rosacea Photos: 1 files, known are 312 (-311)"
     assert len(lines) == 1 + 46
@@ -61,9 +61,16 @@ def test_a_tree_of_the_same_folder_names_is_recognised(tmp_path):
 
 def test_another_set_is_not_compared():
     labels = list(CLASSES)[:11]
-    assert compare_with_dermnet(rows_of({("train", label): 2 for label in labels})) == []
-    assert compare_with_dermnet([]) == []
-    assert len(compare_with_dermnet(rows_of({("train", label): 2 for label in [*labels, "Vasculitis Photos"]}))) == 47
+    assert compare_with_dermnet(files_per_class(rows_of({("train", label): 2 for label in labels}))) == []
+    assert compare_with_dermnet({}) == []
+    assert (
+        len(
+            compare_with_dermnet(
+                files_per_class(rows_of({("train", label): 2 for label in [*labels, "Vasculitis Photos"]}))
+            )
+        )
+        == 47
+    )
 
 
 def test_the_counts_are_those_of_the_published_index(shared_data):

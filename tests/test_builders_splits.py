@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.schema import IndexRow, image_id_of
-from builders.splits import byte_groups, derive_splits
+from builders.splits import derive_splits
 
 
 def index_row(path: str, content: str, split: str = "train", label: str = "papule") -> IndexRow:
@@ -129,7 +129,8 @@ def test_groups_from_an_audit_stay_together_and_near_copies_are_kept():
 def test_a_group_is_named_after_the_bytes_its_copies_share():
     rows = [index_row("a", "same"), index_row("b", "same"), index_row("c", "other")]
     shared = sha256(b"same").hexdigest()[:16]
-    assert [byte_groups(rows)[row.image_id] for row in rows] == [shared, shared, ""]
+    derived, _ = derive_splits(rows)
+    assert [derived[row.image_id].duplicate_group for row in rows] == [shared, shared, ""]
 
 
 def test_rows_without_a_label_are_split_but_never_balanced():
@@ -163,7 +164,8 @@ def test_byte_copies_in_two_groups_of_an_audit_make_one_group():
 @given(rows=indexes(("train", "validation", "test")), seed=seeds)
 def test_no_groups_at_all_and_the_groups_by_bytes_are_the_same(rows, seed):
     assert derive_splits(rows, seed=seed) == derive_splits(rows, seed=seed, groups={})
-    assert derive_splits(rows, seed=seed) == derive_splits(rows, seed=seed, groups=byte_groups(rows))
+    groups = {image_id: each.duplicate_group for image_id, each in derive_splits(rows, seed=seed)[0].items()}
+    assert derive_splits(rows, seed=seed) == derive_splits(rows, seed=seed, groups=groups)
 
 
 def test_rows_whose_bytes_are_not_known_are_nobodys_copies():

@@ -36,7 +36,7 @@ from builders.audit.report import write_report
 from builders.audit.same_files import AUDIT_FILE, COMPARED, SPLITS_FILE
 from builders.audit.thumbnails import thumbnails
 from builders.audit.worst import worst_pairs
-from builders.dermnet import compare_with_dermnet
+from builders.dermnet import compare_with_dermnet, files_per_class
 from builders.errors import UserError
 from builders.files import write_atomic, write_json, write_table
 from builders.schema import SCHEMA_VERSION, IndexRow
@@ -106,7 +106,7 @@ def run_audit(config: AuditConfig, say: Callable[[str], None] = lambda _: None) 
         settings=_settings(config, catalogue),
         not_run=not_run,
         contents=contents(catalogue),
-        dermnet=compare_with_dermnet(catalogue.rows),
+        dermnet=compare_with_dermnet(files_per_class(catalogue.rows)),
         blank=blank,
         balance=balance(catalogue),
         byte_copies=byte_copies(catalogue),

@@ -1,12 +1,13 @@
 """Whether an audit is of the photographs that a dataset is built of, and derived its splits in the same way."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from builders.errors import UserError
-from builders.files import read_json, read_table
+from builders.files import read_batches, read_json
 from builders.join_images import some
-from builders.schema import IndexRow
+from builders.scratch import Scratch
 
 AUDIT_FILE = "audit.json"
 SPLITS_FILE = "splits.parquet"
@@ -14,8 +15,8 @@ COMPARED = ("image_id", "image_sha256", "split", "label")
 _AGAIN = "vl-dermnet audit IMAGES --out AUDIT"
 
 
-def check_audit_is_of(audit: Path, index: list[IndexRow], seed: int, validation_fraction: float) -> None:
-    """Raise `UserError` unless the audit in the folder `audit` knows every row of `index` as it is here.
+def check_audit_is_of(audit: Path, store: Scratch, seed: int, validation_fraction: float) -> None:
+    """Raise `UserError` unless the audit in the folder `audit` knows every chosen photograph as it is here.
 
     It may know more files: a dataset can be built of some. Its groups of near-copies would mean nothing for other
     photographs, and its figures on the card would be of another split with another seed or fraction.
@@ -29,24 +30,30 @@ def check_audit_is_of(audit: Path, index: list[IndexRow], seed: int, validation_
                 " two different splits",
                 f"{option} {there}" if option and there is not None else f"{_AGAIN} with {name} {here}",
             )
-    known = _known_files(audit)
-    strange = [row.path for row in index if row.image_id not in known]
-    changed = [
-        row.path
-        for row in index
-        if row.image_id in known and known[row.image_id] != (row.image_sha256, row.split, row.label)
-    ]
+    store.do(
+        "CREATE TABLE audited (image_id TEXT PRIMARY KEY, image_sha256 TEXT, split TEXT, label TEXT) WITHOUT ROWID"
+    )
+    store.put("audited", _known_files(audit), len(COMPARED))
+    strange = store.column(
+        "SELECT path FROM photograph WHERE chosen AND image_id NOT IN (SELECT image_id FROM audited) ORDER BY path"
+    )
+    changed = store.column(
+        "SELECT path FROM photograph JOIN audited USING (image_id) WHERE chosen"
+        " AND (photograph.image_sha256, photograph.split, photograph.label)"
+        " <> (audited.image_sha256, audited.split, audited.label) ORDER BY path"
+    )
     if strange or changed:
+        n_photographs = store.value("SELECT COUNT(*) FROM photograph WHERE chosen")
         parts = [f"{len(strange):,} are not in it: {some(strange)}"] if strange else []
         parts += [f"{len(changed):,} have other bytes, another split or label: {some(changed)}"] if changed else []
         raise UserError(
-            f"{audit} is not an audit of these {len(index):,} photographs; {'; '.join(parts)}",
+            f"{audit} is not an audit of these {n_photographs:,} photographs; {'; '.join(parts)}",
             f"{_AGAIN}, of the photographs that were described",
         )
 
 
-def _known_files(audit: Path) -> dict[str, tuple[str, str, str]]:
-    """`image_id` -> sha256, split and label of every usable file that the audit saw."""
+def _known_files(audit: Path) -> Iterator[tuple[Any, ...]]:
+    """`image_id`, sha256, split and label of every usable file that the audit saw."""
     file = audit / SPLITS_FILE
     if not file.is_file():
         raise UserError(
@@ -55,8 +62,7 @@ def _known_files(audit: Path) -> dict[str, tuple[str, str, str]]:
             f"{_AGAIN}, of the photographs themselves",
         )
     try:
-        columns = read_table(file).select(COMPARED).to_pydict()
+        for batch in read_batches(file):
+            yield from zip(*(batch[name].to_pylist() for name in COMPARED), strict=True)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{file} does not tell which files were audited: {error}", _AGAIN) from error
-    ids, *rest = (columns[name] for name in COMPARED)
-    return dict(zip(ids, zip(*rest, strict=True), strict=True))
