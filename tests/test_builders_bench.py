@@ -1,6 +1,9 @@
 """bench build: what it measures it measures for real; figures are kept, timings are never asserted."""
 
 import json
+import os
+import random
+import subprocess
 import sys
 
 import pyarrow.parquet as pq
@@ -107,7 +110,30 @@ def test_everything_is_measured_and_what_was_measured_is_kept(tmp_path):
     )
     assert all(value > 0 for value in result["index"]["images_per_s"].values())
     assert [each["n_files"] for each in result["audit"]["sizes"]] == [42, 82, 162]
+    first, second = result["second_set"]["first"], result["second_set"]["second"]
+    assert first["new_bytes"] > result["settings"]["n_bytes"]
+    assert 40 * 200 < second["new_bytes"] < 0.2 * second["n_bytes"]  # the texts are in it, the photographs are not
     assert str(tmp_path) not in (tmp_path / "build.json").read_text()
+
+
+def test_only_what_the_store_does_not_have_is_new(tmp_path):
+    """Shards of noise, which nothing makes smaller: the same, one that grew, and a text that changed."""
+    noise = random.Random(0)
+    old, added = noise.randbytes(2_000_000), noise.randbytes(300_000)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, shard, text in ((first, old, "one set"), (second, old + added, "two sets")):
+        folder.mkdir()
+        (folder / "train.parquet").write_bytes(shard)
+        (folder / "README.md").write_text(text)
+        (folder / "same.txt").write_text("as before")
+    words = [sys.executable, "-m", "builders.bench.second_set", *map(str, (tmp_path / "store", first, second))]
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_XET_CACHE": str(tmp_path / "home" / "xet")}
+    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    one, two = json.loads(done.stdout)
+    assert one["n_bytes"] == len(old) + len("one set" + "as before")
+    assert one["n_bytes"] <= one["new_bytes"] < one["n_bytes"] + 20_000  # and the list of chunks
+    assert two["n_bytes"] == len(old + added) + len("two sets" + "as before")
+    assert len(added) <= two["new_bytes"] < len(added) + 200_000  # and the last chunk, which grew
 
 
 def rivals_command(name):

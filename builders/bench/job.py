@@ -1,4 +1,4 @@
-"""Index, build and audit on sample photographs, beside `datasets` imagefolder and a Pillow loop; the figures kept."""
+"""Index, build, audit and a second set on sample photographs, beside `datasets` imagefolder and a Pillow loop."""
 
 import json
 import math
@@ -17,12 +17,13 @@ from builders.bench.measured import Measured, run_measured
 from builders.bench.photographs import link_smaller
 from builders.bench.report import as_markdown
 from builders.bench.scripted_run import write_scripted_run
+from builders.bench.second_set import measure_second_set
 from builders.errors import UserError
 from builders.files import write_atomic, write_json
 from builders.index import n_cores
 from builders.sample import write_sample
 
-LIBRARIES = ("vl-dermnet", "datasets", "pyarrow", "pillow", "numpy")
+LIBRARIES = ("vl-dermnet", "datasets", "huggingface_hub", "hf-xet", "pyarrow", "pillow", "numpy")
 SIZES = (1, 2, 4)  # of the audits, in `n_images`
 LEAST_S = 0.5  # of the smallest audit's part, below which its growth is that of the clock
 RIVALS = (sys.executable, "-m", "builders.bench.rivals")
@@ -66,6 +67,7 @@ def bench_build(
             "settings": {"n_files": n_files[1], "n_bytes": n_bytes, "rounds": config.n_rounds, "cores": n_cores()},
             "build": _measure_build(config, photographs, scratch, say),
             "index": _measure_index(config, photographs, say),
+            "second_set": measure_second_set(config.program, photographs, scratch / "index.parquet", scratch, say),
             "audit": _measure_audits(config, sizes, n_files, scratch, say),
         }
     write_json(config.out.with_suffix(".json"), result)
