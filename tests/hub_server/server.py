@@ -79,6 +79,13 @@ class HubServer(ThreadingHTTPServer):
         with self.is_idle:
             assert self.is_idle.wait_for(lambda: self.n_in_work == 0, timeout=60)
 
+    def forget_contents(self) -> None:
+        """Nothing large is here any more: the same files are sent as if they were new. No repository can be read."""
+        with self.lock:
+            self.cas.clear()
+            for path in self.storage.lfs.iterdir():
+                path.unlink()
+
     def dataset(self, repo_id: str) -> Repo:
         """A dataset repository, for a test to look into."""
         return self.repos["dataset", repo_id]

@@ -40,6 +40,15 @@ class Store:
         self._answers: dict[bytes, list[ListedXorb]] = {}
         self._lock = threading.RLock()
 
+    def clear(self) -> None:
+        """Forget everything but the tokens."""
+        with self._lock:
+            for known in (self.files, self.by_sha256, self.grants, self._chunks, self._answers):
+                known.clear()
+            for folder in (self.xorbs, self.shards, self.uploads):
+                for path in folder.iterdir():
+                    path.unlink()
+
     @property
     def n_bytes(self) -> int:
         """What clients had to send: xorbs as they came, compressed, and the lists of what makes which file."""
