@@ -1,6 +1,6 @@
 """What a second VLM's texts cost to publish: `python -m tests.measure_second_set --out results/second-set`.
 
-The stock client and its Xet wheel send a dataset with its photographs to the tests' own Hub on loopback, then the same
+The stock client and its Xet wheel send a dataset with its photographs to the tests' own Hub over HTTP, then the same
 dataset with a second description set; counted is what the chunk store did not have.
 """
 
@@ -74,7 +74,7 @@ def main(
         f"`{command}`",
         "",
         f"{result['at']}; {versions}.",
-        "The stock clients and a Hub of the tests on loopback, whose chunk store is Xet's own;",
+        "The stock clients and the Hub of the tests, whose chunk store they ask over HTTP on loopback;",
         f"{images:,} sample photographs in the dataset, texts of {N_WORDS} words.",
         "",
         "| published | dataset, MB | new to the store or in git, MB | share |",
