@@ -46,7 +46,7 @@ def explained(address: str) -> Generator[None]:
             raise UserError(what, "HF_HUB_OFFLINE=0 for one run, to fetch it") from error
         cause = error.__cause__ or error
         raise UserError(f"cannot reach the Hub for {address}: {type(cause).__name__}: {cause}", _AGAIN) from error
-    except (HfHubHTTPError, httpx2.HTTPError, XetDownloadError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, XetDownloadError, ConnectionError, RuntimeError) as error:  # Xet's: plain
         raise UserError(f"cannot get {address} from the Hub: {type(error).__name__}: {error}", _AGAIN) from error
     except OSError as error:
         raise UserError(f"cannot keep {address} in the Hub's cache: {error}", "make room, or set HF_HOME") from error
