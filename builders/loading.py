@@ -93,8 +93,6 @@ def _fetch(repo_id: str, set_name: str | None, revision: str | None) -> Path:
             repo_id, repo_type="dataset", revision=revision, allow_patterns=["README.md", "provenance/*.json"]
         )
         commit = Path(about).name
-        if revision is not None and _COMMIT.fullmatch(revision) and commit != revision:
-            raise RuntimeError(f"asked the Hub for commit {revision} of {repo_id} and got {about}")
         chosen = choose_set(read_sets(Path(about)), set_name)
         folder = snapshot_download(
             repo_id,
@@ -108,13 +106,17 @@ def _fetch(repo_id: str, set_name: str | None, revision: str | None) -> Path:
         raise UserError(
             f"the Hub has no dataset {repo_id}, or this account may not read it", "check the name; hf auth login"
         ) from error
-    except (HfHubHTTPError, httpx2.TransportError, LocalEntryNotFoundError) as error:
-        raise UserError(
+    except (HfHubHTTPError, httpx2.TransportError, LocalEntryNotFoundError, ConnectionError, RuntimeError) as error:
+        raise UserError(  # what Xet raises is a plain `RuntimeError`
             f"cannot get {repo_id}{at} from the Hub: {type(error).__name__}: {error}",
             "try again; a commit's hash as revision, or HF_HUB_OFFLINE=1, opens what was downloaded before",
         ) from error
-    if Path(folder).name != commit:
-        raise RuntimeError(f"asked the Hub for commit {commit} of {repo_id} and got {folder}")
+    except OSError as error:
+        what = f"cannot keep {repo_id}{at} in the Hub's cache: {error}"
+        raise UserError(what, "make room, or set HF_HOME") from error
+    wanted = revision if revision is not None and _COMMIT.fullmatch(revision) else commit
+    if Path(folder).name != wanted:
+        raise RuntimeError(f"asked the Hub for commit {wanted} of {repo_id} and got {folder}")
     _LOG.info("%s: commit %s", repo_id, commit)
     return Path(folder)
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import subprocess
+import sys
 import zipfile
 from functools import partial
 
@@ -18,7 +20,8 @@ from train.config import TrainConfig
 from train.data import load_examples, split_of
 from train.model import load_fusion_model
 from train.origin import said_of_texts
-from train.studies.ham10000_fine_tuned import COLUMNS, IMAGES, METADATA, dataset_of, main, said_of
+from train.studies.ham10000 import COLUMNS, METADATA
+from train.studies.ham10000_fine_tuned import IMAGES, dataset_of, main, said_of
 
 pytestmark = pytest.mark.usefixtures("private_cache", "one_thread")
 N_OF = {"train": 4, "val": 2, "test": 2}  # of each class
@@ -198,3 +201,17 @@ def test_a_folder_without_the_metadata_says_what_it_has_to_hold(data, tmp_path):
     assert str(raised.value) == (
         f"{data} holds no metadata.csv\n  fix: give a folder with images_200x150.zip and metadata.csv in it"
     )
+
+
+@pytest.mark.parametrize("study", ["ham10000", "pad_ufes_20", "ham10000_fine_tuned", "dermnet_heads"])
+def test_a_study_without_its_data_says_what_is_missing(study, tmp_path):
+    features = () if study in ("ham10000_fine_tuned", "dermnet_heads") else ("features.npz",)
+    backbone = () if study == "dermnet_heads" else ("--text-backbone", "none")
+    words = [str(tmp_path), *features, str(tmp_path / "work"), *backbone, "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", f"train.studies.{study}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert str(tmp_path) in done.stderr
+    assert "fix: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -15,7 +15,7 @@ from train.experiment import run
 from train.extract import Extraction, write_features
 from train.inputs import LiveInputs, cache_image_features, cache_text_features
 from train.loop import predict_logits
-from train.memory import in_batches
+from train.memory import in_batches, is_out_of_memory
 from train.model import FusionModel
 from train.scaling import measure_scaling
 
@@ -102,6 +102,22 @@ def test_so_is_the_scale_of_features():
     measure_scaling(parts, ShortInputs(Memory(5)), SPLIT.train, 16)
     for name in ("image_pooled", "text_pooled"):
         torch.testing.assert_close(parts.scaling[name].sd, whole.scaling[name].sd)
+
+
+def test_what_torch_says_where_a_processor_has_no_memory_left_is_understood():
+    with pytest.raises(RuntimeError) as told:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(told.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_another_error_is_not_taken_for_it():
+    def compute(rows):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        list(in_batches(4, 4, compute, "features"))
 
 
 def test_so_are_cached_features(tmp_path):

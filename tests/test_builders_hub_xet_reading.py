@@ -1,4 +1,4 @@
-"""Photographs on the Hub come over Xet: where its store fails for good, it is told as that, and no image is blamed."""
+"""Photographs and datasets on the Hub come over Xet: where its store fails for good, that is what is told."""
 
 import io
 import random
@@ -10,8 +10,10 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from PIL import Image
 
+from builders.publish.job import publish
 from tests.hub_server import CUT, DROP
 from tests.hub_server.client import ME, environment
+from tests.publishing import wish
 
 ADDRESS = "hf://datasets/me/photographs"
 
@@ -32,10 +34,15 @@ def photographs_on_hub(hub):
     return hub
 
 
-def index(hub, tmp_path):
-    command = [sys.executable, "-m", "annotate", "index", ADDRESS, "--out", str(tmp_path / "index.parquet")]
+def on_another_machine(hub, tmp_path, *words):
+    """A command of ours on a machine whose caches are empty at first."""
+    command = [sys.executable, "-m", "annotate", *words]
     machine = environment(hub, tmp_path / "another-machine")
     return subprocess.run(command, env=machine, capture_output=True, text=True, check=False, timeout=200)
+
+
+def index(hub, tmp_path):
+    return on_another_machine(hub, tmp_path, "index", ADDRESS, "--out", str(tmp_path / "index.parquet"))
 
 
 @pytest.mark.slow
@@ -53,3 +60,22 @@ def test_a_store_that_fails_for_good_is_told_and_the_next_command_goes_on(photog
     assert not (tmp_path / "index.parquet").exists()
     assert index(photographs_on_hub, tmp_path).returncode == 0
     assert (tmp_path / "index.parquet").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("route", "what"), [("reconstruction", 500), ("xorb-get", CUT)])
+def test_a_dataset_whose_shards_do_not_come_is_told_and_the_next_command_goes_on(
+    hub, make_dataset, tmp_path, route, what
+):
+    publish(wish(make_dataset("old", "new")))
+    hub.fail(route, what, times=1000)
+    words = ("compare", "me/set", "old", "new")
+    failed = on_another_machine(hub, tmp_path, *words)
+    assert hub.faults.pop().n_hits > 0
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert "error: cannot get me/set" in failed.stderr
+    assert "fix: try again" in failed.stderr
+    assert ME not in failed.stdout + failed.stderr
+    done = on_another_machine(hub, tmp_path, *words)
+    assert done.returncode == 0, done.stderr
