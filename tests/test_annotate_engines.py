@@ -71,7 +71,13 @@ def test_every_engine_can_be_imported_without_its_libraries():
         assert {"start", "describe", "close"} <= set(dir(engine))
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(each, marks=pytest.mark.slow if each in ("vllm", "transformers") else ())
+        for each in sorted(ENGINES)
+    ],
+)
 def test_every_engine_answers_each_image_once_and_tells_what_it_did(engine, photos, tmp_path):
     if not is_installed(engine):
         pytest.skip(f"{engine} is not installed")

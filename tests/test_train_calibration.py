@@ -17,14 +17,19 @@ def drawn(seed, n=400, n_classes=5, sharpness=3.0):
     return logits, labels
 
 
+def nll_by_hand(logits, labels, temperature):
+    scaled = logits / temperature
+    return np.mean(np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(labels)), labels])
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("sharpness", [0.2, 1.0, 3.0, 10.0])
 def test_no_temperature_on_a_fine_grid_has_a_lower_nll(seed, sharpness):
     logits, labels = drawn(seed, sharpness=sharpness)
     fitted = fit_temperature(logits, labels)
     grid = np.geomspace(*TEMPERATURE_RANGE, 2000)
-    values = [log_loss(labels, softmax(logits, t), labels=range(5)) for t in grid]
-    assert log_loss(labels, softmax(logits, fitted), labels=range(5)) <= min(values) + 1e-9
+    values = [nll_by_hand(logits, labels, t) for t in grid]
+    assert nll_by_hand(logits, labels, fitted) <= min(values) + 1e-9
     assert fitted == pytest.approx(grid[int(np.argmin(values))], rel=0.01)
 
 

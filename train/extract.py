@@ -23,7 +23,7 @@ from builders.index import no_image_error
 from builders.sources import Source, open_source, pinned
 from train.attention_maps import patch_grid
 from train.backbones import ImageBackbone, load_image_backbone, weights_key
-from train.memory import Tell, in_batches
+from train.memory import Tell, in_batches, is_out_of_memory
 from train.pixels import PixelConfig, resize_and_crop
 from train.progress import progress_bar, say
 
@@ -172,9 +172,9 @@ def _encode(backbone: ImageBackbone, packed: npt.NDArray[np.uint8], config: Extr
     with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.is_bf16):
         try:
             said = model(pixel_values=normalised, **options)
-        except torch.OutOfMemoryError:
-            raise  # a RuntimeError that says nothing of the size; the caller halves the batch
         except (ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise  # it says nothing of the images' size; the caller halves the batch
             size = f"{packed.shape[1]} × {packed.shape[2]}"
             raise UserError(
                 f"the backbone '{config.backbone}' does not take images of {size} pixels: {error}", "leave out --size"

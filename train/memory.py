@@ -16,6 +16,11 @@ def untold(_: str) -> None:
     """For callers without anybody to tell."""
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says by `error` that memory does not do: an error of its own on a GPU, words on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 def in_batches(
     n_rows: int, batch_size: int, compute: Callable[[slice], T], what: str, tell: Tell = untold
 ) -> Iterator[tuple[slice, T]]:
@@ -30,7 +35,9 @@ def in_batches(
         n_in_batch = rows.stop - rows.start
         try:
             computed = compute(rows)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if n_in_batch == 1:
                 raise UserError(
                     f"{what}: one row at a time does not fit in the device's memory",

@@ -13,7 +13,7 @@ from train.config import TrainConfig
 from train.data import Rows
 from train.imbalance import Objective
 from train.inputs import Inputs
-from train.memory import Tell
+from train.memory import Tell, is_out_of_memory
 from train.missing import drop_modalities
 from train.model import FusionModel
 from train.processes import Processes
@@ -51,7 +51,9 @@ def backward(
                 loss.backward()
                 loss_sum += loss.detach()
             return loss_sum
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             _halve(len(mine), config, state, processes, error, tell)
         model.zero_grad()
         if device.type == "cuda":
@@ -75,7 +77,7 @@ def _halve(
     config: TrainConfig,
     state: State,
     processes: Processes,
-    error: torch.OutOfMemoryError,
+    error: RuntimeError,
     tell: Tell,
 ) -> None:
     """Double the number of parts, and say so; `UserError` where that cannot help."""

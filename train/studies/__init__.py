@@ -3,17 +3,29 @@
 import os
 import platform
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 
+from builders.errors import UserError
 from builders.files import read_json, write_atomic, write_json
 from train.table import experiment_table
 
 PACKAGES = ("torch", "transformers", "numpy", "pyarrow")
+
+
+def run_study(main: Callable[..., None]) -> None:
+    """Run a study's command line; what a user can mend is told without a traceback."""
+    try:
+        typer.run(main)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
 
 
 def write_results(out: Path, title: str, said: list[str], experiments: dict[str, Path]) -> dict[str, Any]:

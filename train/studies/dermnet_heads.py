@@ -17,7 +17,7 @@ import typer
 
 from train.config import TrainConfig
 from train.experiment import run
-from train.studies import write_results
+from train.studies import run_study, write_results
 
 FIRST, ALL = ("clip_vit_b32",), ("clip_vit_b32", "resnet50")
 TWO = ("image_only", "text_only", "concat", "gating", "dual_film", "late_logits")
@@ -67,4 +67,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_study(main)

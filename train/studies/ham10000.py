@@ -7,7 +7,6 @@ official split has 693 of 2,005 test images of a lesion that is in train too, an
 Encoders trained too, on a GPU: `python -m train.studies.ham10000_fine_tuned --help`.
 """
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +14,11 @@ import typer
 
 from train.config import TrainConfig
 from train.experiment import run
-from train.studies import write_results
-from train.studies.sentences import write_list, write_text_features
+from train.studies import run_study, write_results
+from train.studies.sentences import read_rows, write_list, write_text_features
 
+METADATA = "metadata.csv"
+COLUMNS = ("file_name", "split", "dx", "lesion_id", "age", "sex", "localization")
 IMAGE = ("pooled", "pooled_2", "pooled_3", "pooled_4", "patch_mean")
 MODELS = ("image_only", "text_only", "concat", "dual_film", "late_logits")
 SAID = [
@@ -44,8 +45,7 @@ def sentence(row: dict[str, str]) -> str:
 
 def write_inputs(data: Path, work: Path, text_backbone: str) -> tuple[Path, Path]:
     """The labelled list, and the sentences' features: the mean over their tokens."""
-    with (data / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(data / METADATA, COLUMNS)
     listed = [(row["file_name"], row["split"], row["dx"], row["lesion_id"]) for row in rows]
     texts = {row["file_name"]: sentence(row) for row in rows}
     return write_list(work / "list.csv", listed), write_text_features(work / "texts.npz", text_backbone, texts, 64)
@@ -66,6 +66,8 @@ def study(
         out=work / "experiment",
         models=models,
         n_seeds=n_seeds,
+        controls=("all",),
+        control_models=("concat",),
         protocol="both",
         is_frozen=True,
         hidden_dims=(1024,),
@@ -95,4 +97,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_study(main)

@@ -7,8 +7,6 @@ those of `vl-dermnet train`. A photograph is resized and cropped as the image en
 laptop, `--image-layers 1 --text-layers 1 --cache-frozen-blocks --no-bf16` trains last blocks on what enters them.
 """
 
-import csv
-import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -18,12 +16,12 @@ from builders.errors import UserError, choose
 from builders.sources.layout import SPLITS, split_and_label
 from train.config import PROTOCOLS, TrainConfig
 from train.experiment import run
-from train.studies import write_results
-from train.studies.ham10000 import MODELS, sentence
+from train.studies import run_study, write_results
+from train.studies.ham10000 import COLUMNS, METADATA, MODELS, sentence
 from train.studies.sentence_dataset import write_dataset
+from train.studies.sentences import read_rows
 
-IMAGES, METADATA = "images_200x150.zip", "metadata.csv"
-COLUMNS = ("file_name", "split", "dx", "lesion_id", "age", "sex", "localization")
+IMAGES = "images_200x150.zip"
 
 
 def read_metadata(data: Path) -> list[dict[str, str]]:
@@ -31,15 +29,9 @@ def read_metadata(data: Path) -> list[dict[str, str]]:
 
     What is trained on is told by the paths in the zip: `train/nv/….jpg`.
     """
-    for name in (IMAGES, METADATA):
-        if not (data / name).is_file():
-            raise UserError(f"{data} holds no {name}", f"give a folder with {IMAGES} and {METADATA} in it")
-    with (data / METADATA).open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    absent = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if absent:
-        raise UserError(f"{data / METADATA} has no column {', '.join(absent)}", f"it needs {', '.join(COLUMNS)}")
+    if not (data / IMAGES).is_file():
+        raise UserError(f"{data} holds no {IMAGES}", f"give a folder with {IMAGES} and {METADATA} in it")
+    rows = read_rows(data / METADATA, COLUMNS)
     for row in rows:
         if split_and_label(row["file_name"]) != (SPLITS.get(row["split"]), row["dx"]):
             raise UserError(
@@ -155,8 +147,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    run_study(main)

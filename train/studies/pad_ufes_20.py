@@ -6,7 +6,6 @@ text is `clinical_text_min`: age, region and six symptoms; what tells the label 
 patients. With 60 test photographs every interval is wide.
 """
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +13,11 @@ import typer
 
 from train.config import TrainConfig
 from train.experiment import run
-from train.studies import write_results
-from train.studies.sentences import write_list, write_text_features
+from train.studies import run_study, write_results
+from train.studies.sentences import read_rows, write_list, write_text_features
 
 MODELS = ("image_only", "text_only", "concat", "dual_film", "late_logits")
+COLUMNS = ("file_name", "label", "patient_id", "clinical_text_min")
 SAID = [
     "Frozen encoders; 247 photographs to train on, 60 to test. The text was templated from metadata: no clinician",
     "wrote it, and no model. Settings are those of the study of HAM10000, chosen there, but for batches of 32. With",
@@ -35,8 +35,8 @@ def main(
     """Train the heads, five seeds each on both protocols, and write their table."""
     rows: list[dict[str, str]] = []
     for split in ("train", "test"):
-        with (data / split / "metadata.csv").open(newline="", encoding="utf-8") as file:
-            rows += [{**row, "path": f"{split}/{row['file_name']}", "split": split} for row in csv.DictReader(file)]
+        found = read_rows(data / split / "metadata.csv", COLUMNS)
+        rows += [{**row, "path": f"{split}/{row['file_name']}", "split": split} for row in found]
     listed = write_list(
         work / "list.csv", [(row["path"], row["split"], row["label"], row["patient_id"]) for row in rows]
     )
@@ -67,4 +67,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_study(main)

@@ -8,11 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from builders.errors import UserError
 from builders.files import write_atomic
 from train.backbones import load_text_backbone
 from train.texts import tokenise
 
 BATCH_SIZE = 64
+
+
+def read_rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a CSV. Raises `UserError` where it is not there, or lacks one of the columns."""
+    if not file.is_file():
+        raise UserError(f"{file.parent} holds no {file.name}", f"give a folder with {file.name} in it")
+    with file.open(newline="", encoding="utf-8") as opened:
+        reader = csv.DictReader(opened)
+        rows = list(reader)
+    absent = [name for name in columns if name not in (reader.fieldnames or ())]
+    if absent:
+        raise UserError(f"{file} has no column {', '.join(absent)}", f"it needs {', '.join(columns)}")
+    return rows
 
 
 def write_list(file: Path, rows: list[tuple[str, str, str, str]]) -> Path:
