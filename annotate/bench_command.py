@@ -193,7 +193,7 @@ def bench_build(
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
     images: Annotated[int, typer.Option(min=10, help="Photographs of build and index; audit takes up to 4 x.")] = 5000,
 ) -> None:
-    """Compare build with datasets' imagefolder, index with a Pillow loop, and audits of three sizes with each other.
+    """Compare build with datasets' imagefolder, index with a Pillow loop, a second set with one, audits of three sizes.
 
     Example: vl-dermnet bench build --out results/build
     """
