@@ -38,17 +38,14 @@ def describe_unmatched(images: str | Path, n_rows: int, missing: list[str], chan
     return "\n".join(lines)
 
 
-def match_images(images: str | Path, expected: Mapping[str, str | None]) -> ImageMatch:
-    """Read and hash every expected file of IMAGES once. `expected` maps relative path -> hex sha256.
-
-    A file whose sha256 is None need only be there; it is not read.
-    """
+def match_images(images: str | Path, expected: Mapping[str, str]) -> ImageMatch:
+    """Read and hash every expected file of IMAGES once. `expected` maps relative path -> hex sha256."""
     with open_source(images) as source:
         there = frozenset(source.paths())
-    missing = sorted(path for path, digest in expected.items() if digest is None and path not in there)
+    missing: list[str] = []
     changed: list[str] = []
     state = hashlib.sha256()
-    for path, digest in hash_images(images, sorted(path for path, digest in expected.items() if digest)):
+    for path, digest in hash_images(images, sorted(expected)):
         state.update(f"{path}\0{digest}\n".encode())
         if digest is None:
             missing.append(path)
@@ -56,7 +53,7 @@ def match_images(images: str | Path, expected: Mapping[str, str | None]) -> Imag
             changed.append(path)
     return ImageMatch(
         found=frozenset(expected).difference(missing, changed),
-        missing=sorted(missing),
+        missing=missing,
         changed=changed,
         extra=sorted(path for path in there if path not in expected),
         state=state.hexdigest(),

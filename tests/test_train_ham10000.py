@@ -53,6 +53,14 @@ def data(tmp_path):
     return write_data(tmp_path / "ham")
 
 
+@pytest.fixture
+def fine_tune(data, tmp_path, backbones):
+    """The study's command on small encoders, for one seed and epoch; which blocks are trained is left to say."""
+    small = {"image_backbone": str(backbones / "vit"), "text_backbone": str(backbones / "bert"), "batch_size": 4}
+    once = {"seeds": 1, "epochs": 1, "bf16": False, "device": "cpu", "out": tmp_path / "page"}
+    return partial(main, data, tmp_path / "work", **small, **once)
+
+
 def test_texts_are_sentences_of_the_metadata_and_the_dataset_says_that_no_vlm_wrote_them(data, tmp_path):
     dataset = dataset_of(data, tmp_path / "work")
     examples = load_examples(TrainConfig(dataset=str(dataset), out=tmp_path / "out", images=data / IMAGES))
@@ -94,23 +102,8 @@ def test_the_dataset_is_kept_until_a_sentence_changes(data, tmp_path):
     assert read_sets(dataset_of(data, tmp_path / "work"))[0].build["rows_sha256"] != before
 
 
-def test_one_command_fine_tunes_writes_a_page_and_trains_nothing_twice(data, tmp_path, backbones):
-    command = partial(
-        main,
-        data,
-        tmp_path / "work",
-        out=tmp_path / "page",
-        image_backbone=str(backbones / "vit"),
-        text_backbone=str(backbones / "bert"),
-        image_layers=None,
-        text_layers=0,
-        model=["concat"],
-        seeds=1,
-        epochs=1,
-        batch_size=4,
-        bf16=False,
-        device="cpu",
-    )
+def test_one_command_fine_tunes_writes_a_page_and_trains_nothing_twice(fine_tune, tmp_path, backbones):
+    command = partial(fine_tune, image_layers=None, text_layers=0, model=["concat"])
     command()
     experiment = tmp_path / "work" / "experiment"
     predictions = {path: path.stat().st_mtime_ns for path in (experiment / "predictions").iterdir()}
@@ -151,24 +144,8 @@ def test_the_page_says_that_images_were_mirrored_alone_or_not_at_all():
     assert said_of(plain)[-1] == "across the two protocols."
 
 
-def test_a_laptops_command_trains_last_blocks_on_one_protocol(data, tmp_path, backbones):
-    command = partial(
-        main,
-        data,
-        tmp_path / "work",
-        out=tmp_path / "page",
-        image_backbone=str(backbones / "vit"),
-        text_backbone=str(backbones / "bert"),
-        image_layers=1,
-        text_layers=1,
-        cache_frozen_blocks=True,
-        model=["image_only"],
-        seeds=1,
-        epochs=1,
-        batch_size=4,
-        bf16=False,
-        device="cpu",
-    )
+def test_a_laptops_command_trains_last_blocks_on_one_protocol(fine_tune, tmp_path):
+    command = partial(fine_tune, image_layers=1, text_layers=1, cache_frozen_blocks=True, model=["image_only"])
     with pytest.raises(UserError, match=r"unknown protocol 'cleaner'"):
         command(protocol="cleaner")
     command(protocol="clean")

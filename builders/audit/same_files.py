@@ -1,5 +1,6 @@
 """Whether an audit is of the photographs that a dataset is built of, and derived its splits in the same way."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,17 @@ def check_audit_is_of(audit: Path, store: Scratch, seed: int, validation_fractio
     store.do(
         "CREATE TABLE audited (image_id TEXT PRIMARY KEY, image_sha256 TEXT, split TEXT, label TEXT) WITHOUT ROWID"
     )
-    store.put("audited", _known_files(audit), len(COMPARED))
+    try:
+        store.put("audited", _known_files(audit), len(COMPARED))
+    except sqlite3.IntegrityError as error:
+        raise UserError(f"{audit / SPLITS_FILE} is damaged: it names a file twice", _AGAIN) from error
     strange = store.column(
         "SELECT path FROM photograph WHERE chosen AND image_id NOT IN (SELECT image_id FROM audited) ORDER BY path"
     )
     changed = store.column(
         "SELECT path FROM photograph JOIN audited USING (image_id) WHERE chosen"
         " AND (photograph.image_sha256, photograph.split, photograph.label)"
-        " <> (audited.image_sha256, audited.split, audited.label) ORDER BY path"
+        " IS NOT (audited.image_sha256, audited.split, audited.label) ORDER BY path"
     )
     if strange or changed:
         n_photographs = store.value("SELECT COUNT(*) FROM photograph WHERE chosen")
