@@ -17,6 +17,21 @@ NEEDS_A_SERVER = "openai"  # the kind of engine that asks servers, which are nam
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Who is asked: by default the model of a run, loaded here.
+
+    `vlm` names another one, and `revision` its branch, tag or commit; `trust_remote_code` runs code that the checkpoint
+    brings, and needs a commit. `endpoints` are OpenAI-compatible servers of the model, which then is not loaded here.
+    """
+
+    vlm: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    engine: str = "auto"
+    endpoints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Described:
     """What a VLM wrote of one photograph; where `text` is empty, `why_missing` tells why it wrote none."""
 
@@ -25,26 +40,20 @@ class Described:
 
 
 def describe_few(
-    images: list[Path],
-    made_by: dict[str, Any] | None,
-    vlm: str | None,
-    engine: str,
-    endpoints: list[str],
-    progress: Progress,
+    images: list[Path], made_by: dict[str, Any] | None, asked: Asked, progress: Progress
 ) -> list[Described]:
-    """One description per image, by the model, prompt and settings of `made_by`, which is a run's run.json.
+    """One description per image, with the prompt and settings of `made_by`, which is a run's run.json.
 
-    `vlm` names another model; `endpoints` are OpenAI-compatible servers of the model, which then is not loaded here.
     The photographs are copied to a scratch folder under numbers, so no file name is seen. An image that the model does
     not describe has an empty text. Raises `UserError` where nothing tells which model to ask, and where it cannot be
     asked: packages or weights that are not here, an engine that does not start, servers that do not answer.
     """
     facts = made_by or {}
     kind = facts.get("engine", {}).get("kind", "")
-    if vlm is None and (not facts.get("model") or kind == "scripted"):
+    if asked.vlm is None and (not facts.get("model") or kind == "scripted"):
         known = f"its descriptions came from the engine '{kind}'" if kind else "it tells no model of its descriptions"
         raise UserError(f"nothing to describe the photographs with: {known}", "--vlm MODEL")
-    if vlm is None and kind == NEEDS_A_SERVER and not endpoints:
+    if asked.vlm is None and kind == NEEDS_A_SERVER and not asked.endpoints:
         raise UserError(
             f"the descriptions of its training set came from {facts['model']['id']} on a server, and none is named",
             "--endpoint URL of a server of it, or --vlm MODEL to load one here",
@@ -56,25 +65,26 @@ def describe_few(
         photographs.mkdir()
         for number, image in enumerate(images):
             shutil.copyfile(image, photographs / f"{number:06d}{image.suffix}")
-        asked = "doctor"
+        named = "doctor"
         if prompt.get("text"):
             (scratch / "prompt.md").write_text(prompt["text"], encoding="utf-8")
-            asked = str(scratch / "prompt.md")
-        revision = None if vlm else facts["model"].get("revision")
+            named = str(scratch / "prompt.md")
+        revision = asked.revision if asked.vlm else facts["model"].get("revision")
         config = AnnotateConfig(
             images=str(photographs),
             out=scratch / "run",
-            model=vlm or facts["model"]["id"],
+            model=asked.vlm or facts["model"]["id"],
             revision=None if revision is None or revision.startswith("sha256:") else revision,
-            engine=NEEDS_A_SERVER if endpoints else engine,
-            engine_args={"endpoint": endpoints} if endpoints else {},
-            prompt=asked,
+            trust_remote_code=asked.trust_remote_code,
+            engine=NEEDS_A_SERVER if asked.endpoints else asked.engine,
+            engine_args={"endpoint": list(asked.endpoints)} if asked.endpoints else {},
+            prompt=named,
             max_tokens=sampling.get("max_tokens", 256),
             temperature=sampling.get("temperature", 0.0),
             seed=sampling.get("seed", 0),
             dtype=facts.get("engine", {}).get("dtype", "auto"),
             # A server's tiles are set where it is started.
-            max_dynamic_patch=None if endpoints else facts.get("preprocessing", {}).get("max_dynamic_patch"),
+            max_dynamic_patch=None if asked.endpoints else facts.get("preprocessing", {}).get("max_dynamic_patch"),
             n_workers=0,
             preflight=False,
         )

@@ -51,7 +51,7 @@ def resolve_model(model: str, revision: str | None, trust_remote_code: bool) -> 
     if trust_remote_code and not _is_commit(revision):
         raise UserError(
             f"--trust-remote-code runs code of {model}: pin the commit that you have read; --revision is {revision}",
-            f"vl-dermnet annotate … --model {model} --trust-remote-code --revision COMMIT   (40 hex digits)",
+            "the same command with --revision COMMIT   (40 hex digits)",
         )
     commit, config = _from_hub(model, revision)
     return Model(model, model, commit, _architecture(config.parent), trust_remote_code)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from annotate.describe_few import Described
+    from annotate.describe_few import Asked, Described
     from train.predict import Predictor
 
 MACHINE_WRITTEN = "written by a machine, reviewed by nobody"
@@ -20,6 +20,10 @@ def predict(
         str | None, typer.Option(help="What is seen; without it the VLM of the training set is asked, if it can be.")
     ] = None,
     vlm: Annotated[str | None, typer.Option(help="Ask this model for the description: Hub id, folder, name.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of --vlm.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="Run code that the checkpoint of the VLM brings; needs a commit.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="For the description: auto | vllm | transformers")] = "auto",
     endpoint: Annotated[
         list[str] | None, typer.Option(help="Ask a server of the VLM for the description; repeat it for several.")
@@ -55,7 +59,8 @@ def predict(
     predictor = Predictor(model)
     if heat_map is not None:
         predictor.check_explains()
-    told = _texts(predictor, images, description, vlm, engine, endpoint or [], describe)
+    asked = _asked(vlm, revision, trust_remote_code, engine, endpoint or [])
+    told = _texts(predictor, images, description, asked, describe)
     is_asked = description is None and describe is not False and predictor.config.text is not None
     for why in dict.fromkeys(each.why_missing for each in told if each.why_missing):  # each reason once
         which = [str(image) for image, each in zip(images, told, strict=True) if each.why_missing == why]
@@ -101,27 +106,35 @@ def _write_heat_map(predictor: "Predictor", image: Path, text: str | None, out: 
     return found.words
 
 
+def _asked(
+    vlm: str | None, revision: str | None, trust_remote_code: bool, engine: str, endpoints: list[str]
+) -> "Asked":
+    """Who is asked for descriptions. Raises `UserError` where options exclude each other."""
+    from annotate.describe_few import Asked
+    from annotate.engines import ENGINES
+    from builders.errors import UserError, choose
+
+    choose("engine", engine, ["auto", *ENGINES])
+    if endpoints and engine not in ("auto", "openai"):
+        raise UserError(f"--endpoint names a server, and --engine {engine} loads the model here", "leave one out")
+    if endpoints and trust_remote_code:
+        raise UserError("--endpoint names a server, and --trust-remote-code is of a model here", "leave one out")
+    if revision is not None and vlm is None:
+        raise UserError(f"--revision {revision} is of --vlm, and none is named", "--vlm MODEL, or leave it out")
+    return Asked(vlm, revision, trust_remote_code, engine, tuple(endpoints))
+
+
 def _texts(
-    predictor: "Predictor",
-    images: list[Path],
-    description: str | None,
-    vlm: str | None,
-    engine: str,
-    endpoints: list[str],
-    describe: bool | None,
+    predictor: "Predictor", images: list[Path], description: str | None, asked: "Asked", describe: bool | None
 ) -> "list[Described]":
     """A description per image: the one that was given, a VLM's, or none.
 
     Raises `UserError` where there has to be one and cannot: with --describe, and for a model that reads nothing else.
     """
     from annotate.describe_few import Described, describe_few
-    from annotate.engines import ENGINES
     from annotate.progress import Progress
-    from builders.errors import UserError, choose
+    from builders.errors import UserError
 
-    choose("engine", engine, ["auto", *ENGINES])
-    if endpoints and engine not in ("auto", "openai"):
-        raise UserError(f"--endpoint names a server, and --engine {engine} loads the model here", "leave one out")
     if description is not None or predictor.config.text is None:
         return [Described(description or "") for _ in images]
     told = [Described("") for _ in images]
@@ -129,7 +142,7 @@ def _texts(
         predictor.check(images)  # before an engine is started
         made_by = predictor.config.training.get("described_by")
         try:
-            told = describe_few(images, made_by, vlm, engine, endpoints, Progress())
+            told = describe_few(images, made_by, asked, Progress())
         except UserError as error:  # nobody can be asked here: every photograph goes without, and is told the reason
             told = [Described("", str(error)) for _ in images]
     must = bool(describe) or predictor.config.image is None

@@ -277,7 +277,7 @@ def test_a_killed_run_continues_and_ends_as_if_nothing_had_happened(photos, tmp_
         (
             {"engine": "transformers", "model": "a/b", "trust_remote_code": True, "revision": "main"},
             "--trust-remote-code runs code of a/b: pin the commit that you have read; --revision is main\n"
-            "  fix: vl-dermnet annotate … --model a/b --trust-remote-code --revision COMMIT   (40 hex digits)",
+            "  fix: the same command with --revision COMMIT   (40 hex digits)",
         ),
     ],
 )

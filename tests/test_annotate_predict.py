@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from annotate.cli import app
-from annotate.describe_few import describe_few
+from annotate.describe_few import Asked, describe_few
 from annotate.engines import NEEDS
 from annotate.progress import Progress
 from builders.build import BuildConfig, build
@@ -190,6 +190,28 @@ def test_a_server_and_an_engine_of_this_machine_exclude_each_other(model, photog
     assert str(unknown.exception).startswith("unknown engine 'vlm'; choose one of: auto, ")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--revision", "v1"], "--revision v1 is of --vlm, and none is named\n  fix: --vlm MODEL, or leave it out"),
+        (
+            ["--endpoint", "http://127.0.0.1:9", "--trust-remote-code"],
+            "--endpoint names a server, and --trust-remote-code is of a model here\n  fix: leave one out",
+        ),
+    ],
+)
+def test_options_of_a_vlm_that_is_not_loaded_here_are_refused(model, photographs, options, message):
+    assert str(ask(model, photographs / "test" / "papule" / "pap-0.jpg", *options).exception) == message
+
+
+@pytest.mark.parametrize("revision", [[], ["--revision", "main"]])
+def test_code_of_a_vlm_runs_only_at_a_commit(model, photographs, revision):
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    options = ["--engine", "transformers", "--vlm", "a/b", "--trust-remote-code", *revision, "--describe"]
+    said = str(ask(model, photograph, *options).exception)
+    assert "--trust-remote-code runs code of a/b: pin the commit that you have read" in said
+
+
 def test_a_model_that_reads_text_alone_does_not_answer_without(model, photographs):
     asked = ask(model.with_name("text_only-official-0"), photographs / "test" / "papule" / "pap-0.jpg", "--no-describe")
     assert "text_only-official-0 reads nothing else" in str(asked.exception)
@@ -256,9 +278,7 @@ def test_photographs_are_described_by_the_model_of_the_training_set(model, tmp_p
     told = describe_few(
         images,
         read_json(model / "config.json")["training"]["described_by"],
-        None,
-        "transformers",
-        [],
+        Asked(engine="transformers"),
         Progress(is_silent=True),
     )
     assert [each["description"] for each in answers[:2]] == [each.text for each in told]
