@@ -33,7 +33,8 @@ def decode_rgb(data: bytes) -> tuple[Image.Image, str]:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 image.load()
                 image_format = str(image.format)
-                return upright_rgb(image), image_format
+                ImageOps.exif_transpose(image, in_place=True)  # it is nobody else's; what is upright is not copied
+                return _rgb(image), image_format
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise BadImageError(f"too many pixels, a decompression bomb? at most {limit} are decoded") from error
@@ -44,12 +45,15 @@ def decode_rgb(data: bytes) -> tuple[Image.Image, str]:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """An opened image as `decode_rgb` gives it."""
-    image = ImageOps.exif_transpose(image)
+    """An opened image as `decode_rgb` gives it; the image itself stays as it is."""
+    return _rgb(ImageOps.exif_transpose(image))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in SIXTEEN_BIT:
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -9,7 +9,7 @@ import pytest
 from datasets import Image as DatasetsImage
 from PIL import Image
 
-from builders.decode import BadImageError, decode_rgb
+from builders.decode import BadImageError, decode_rgb, upright_rgb
 
 
 def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
@@ -120,3 +120,11 @@ def test_random_damage_never_raises_anything_else():
             except BadImageError:
                 continue
             assert image.mode == "RGB"
+
+
+def test_an_image_that_was_given_opened_stays_as_it_is():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(io.BytesIO(encode(photo(), "JPEG", exif=exif))) as image:
+        assert upright_rgb(image).size == (40, 60)
+        assert (image.size, image.getexif()[0x0112]) == ((60, 40), 6)
