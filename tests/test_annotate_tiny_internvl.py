@@ -11,6 +11,7 @@ from annotate.tiny_internvl.evaluate import HELD_OUT_SEED, Note, score, write_no
 from annotate.tiny_internvl.sentences import describe, read
 from builders.sample.attributes import ATTRIBUTE_NAMES, MORPHOLOGIES, Attributes, all_attributes
 
+N_PHOTOGRAPHS = 100  # of 600 in eval.json
 RED = Attributes("few", "medium", "round", "red", "well_defined", "domed", "forearm", "light")
 
 
@@ -77,8 +78,8 @@ def test_the_card_states_the_measured_figures():
 @pytest.mark.filterwarnings("default")  # vLLM and torch deprecate parts of each other
 def test_the_notes_are_true_on_photographs_never_seen_and_both_engines_write_the_same():
     pytest.importorskip("vllm")
-    by_vllm, _ = write_notes(TINY_INTERNVL, "vllm", 200, HELD_OUT_SEED + 1)
+    by_vllm, _ = write_notes(TINY_INTERNVL, "vllm", N_PHOTOGRAPHS, HELD_OUT_SEED + 1)
     assert min(score(by_vllm)["accuracy"].values()) >= 0.95
-    by_transformers, _ = write_notes(TINY_INTERNVL, "transformers", 200, HELD_OUT_SEED + 1)
+    by_transformers, _ = write_notes(TINY_INTERNVL, "transformers", N_PHOTOGRAPHS, HELD_OUT_SEED + 1)
     n_same = sum(a.text == b.text for a, b in zip(by_vllm, by_transformers, strict=True))
-    assert n_same >= 0.98 * 200
+    assert n_same >= 0.98 * N_PHOTOGRAPHS

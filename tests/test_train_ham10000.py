@@ -148,11 +148,13 @@ def test_a_laptops_command_trains_last_blocks_on_one_protocol(fine_tune, tmp_pat
     command = partial(fine_tune, image_layers=1, text_layers=1, cache_frozen_blocks=True, model=["image_only"])
     with pytest.raises(UserError, match=r"unknown protocol 'cleaner'"):
         command(protocol="cleaner")
-    command(protocol="clean")
+    command(protocol="clean", image_lr=2e-4)
     experiment = tmp_path / "work" / "experiment"
     assert [path.stem for path in (experiment / "predictions").iterdir()] == ["image_only-clean-0"]
     assert len(list((experiment / "cache").glob("image-blocks-*/states.npy"))) == 1
-    assert "Train images are mirrored at random" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "Train images are mirrored at random" in page
+    assert "Image encoder: vit, blocks trained, from the last: 1, at a learning rate of 0.0002." in page
 
 
 @pytest.mark.parametrize(

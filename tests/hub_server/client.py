@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,9 +21,11 @@ def connect(monkeypatch: pytest.MonkeyPatch, hub: HubServer, home: Path, token: 
 
     Once more with another `home`, it goes there as from a new machine, which knows nothing of earlier uploads.
     Its constants are read from the environment at import, long before any test. Xet reads it when a session starts.
+    What fails is tried again at once: nobody waits as long as `huggingface_hub` would.
     """
     xet = importlib.import_module("huggingface_hub.utils._xet")  # there is no public way to end a session
     template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -2,9 +2,10 @@
 
 `python -m train.studies.ham10000_fine_tuned DATA WORK --out OUT`, where DATA holds images_200x150.zip and metadata.csv,
 and WORK gets the dataset folder and the experiment; the same command goes on where it was stopped. Texts, groups and
-models are those of `train.studies.ham10000`, whose encoders are frozen; the heads are linear and the learning rates
-those of `vl-dermnet train`. A photograph is resized and cropped as the image encoder's own processor says. On a
-laptop, `--image-layers 1 --text-layers 1 --cache-frozen-blocks --no-bf16` trains last blocks on what enters them.
+models are those of `train.studies.ham10000`, whose encoders are frozen; the heads are linear, and learning rates those
+of `vl-dermnet train` where `--image-lr` says nothing else. A photograph is resized and cropped as the image encoder's
+own processor says. On a laptop, `--image-layers 1 --text-layers 1 --cache-frozen-blocks --image-lr 2e-4` trains last
+blocks on what enters them; `--no-bf16` where the processor has no instructions for bfloat16.
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ from train.studies.sentence_dataset import write_dataset
 from train.studies.sentences import read_rows
 
 IMAGES = "images_200x150.zip"
+IMAGE_LR: float = TrainConfig.model_fields["image_lr"].default
 
 
 def read_metadata(data: Path) -> list[dict[str, str]]:
@@ -104,6 +106,7 @@ def main(
             "mirrored (--no-augment: not even that), and not shifted.",
         ),
     ] = False,
+    image_lr: Annotated[float, typer.Option(min=1e-7, help="Learning rate of the image encoder.")] = IMAGE_LR,
     augment: Annotated[bool, typer.Option(help="Flip and shift train images.")] = True,
     model: Annotated[list[str] | None, typer.Option(help=f"Repeatable; by default {', '.join(MODELS)}.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
@@ -118,8 +121,8 @@ def main(
     Example: python -m train.studies.ham10000_fine_tuned ham10000 work --out results/ham10000-fine-tuned
 
     Only the last blocks: --image-layers 2 --text-layers 2, with another WORK; on a laptop, --image-layers 1
-    --text-layers 1 --cache-frozen-blocks --no-bf16 --device cpu --seeds 1. A larger encoder: --image-backbone
-    google/vit-base-patch16-224-in21k.
+    --text-layers 1 --cache-frozen-blocks --image-lr 2e-4 --device cpu --seeds 1, and --no-bf16 where the processor has
+    no instructions for it. A larger encoder: --image-backbone google/vit-base-patch16-224-in21k.
     """
     choose("protocol", protocol, list(PROTOCOLS))
     config = TrainConfig(
@@ -136,6 +139,7 @@ def main(
         caches_frozen_blocks=cache_frozen_blocks,
         is_augmented=augment,
         max_text_tokens=64,
+        image_lr=image_lr,
         epochs=epochs,
         batch_size=batch_size,
         is_bf16=bf16,
