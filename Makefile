@@ -5,7 +5,10 @@ SHELL := bash
 .PHONY: help install ray demo test test-all test-slow lint clean
 export PYTHON ?=
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
+QUICK := auto --maxprocesses 4
+# Slow tests wait for engines that start, for timeouts and for the disk: one more of them than there are cores.
+SLOW := $$($(BIN)/python -c "from builders.index import n_cores; print(min(n_cores(), 4) + 1)")
 
 help:
 	@echo "make demo      photographs -> descriptions -> dataset -> classifier, in ./demo, on a CPU"
@@ -23,13 +26,13 @@ demo: install
 	$(BIN)/vl-dermnet demo --out demo
 
 test: install
-	$(PYTEST)
+	$(PYTEST) $(QUICK)
 
 test-all: install ray
-	$(PYTEST) -m "not gpu and not network"
+	$(PYTEST) $(SLOW) -m "not gpu and not network"
 
 test-slow: install ray
-	$(PYTEST) -m "slow and not gpu and not network"
+	$(PYTEST) $(SLOW) -m "slow and not gpu and not network"
 
 lint: install ray
 	$(BIN)/ruff format --check .
