@@ -6,9 +6,9 @@ SHELL := bash
 export PYTHON ?=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
-QUICK := auto --maxprocesses 4
-# Slow tests wait for engines that start, for timeouts and for the disk: one more of them than there are cores.
-SLOW := $$($(BIN)/python -c "from builders.index import n_cores; print(min(n_cores(), 4) + 1)")
+QUICK_WORKERS := auto --maxprocesses 4
+# Slow tests wait for engines that start, for timeouts and for the disk: one more at once than there are cores.
+SLOW_WORKERS := $$($(BIN)/python -c "from builders.index import n_cores; print(min(n_cores(), 4) + 1)")
 
 help:
 	@echo "make demo      photographs -> descriptions -> dataset -> classifier, in ./demo, on a CPU"
@@ -26,13 +26,13 @@ demo: install
 	$(BIN)/vl-dermnet demo --out demo
 
 test: install
-	$(PYTEST) $(QUICK)
+	$(PYTEST) $(QUICK_WORKERS)
 
 test-all: install ray
-	$(PYTEST) $(SLOW) -m "not gpu and not network"
+	$(PYTEST) $(SLOW_WORKERS) -m "not gpu and not network"
 
 test-slow: install ray
-	$(PYTEST) $(SLOW) -m "slow and not gpu and not network"
+	$(PYTEST) $(SLOW_WORKERS) -m "slow and not gpu and not network"
 
 lint: install ray
 	$(BIN)/ruff format --check .

@@ -21,7 +21,8 @@ class Asked:
     """Who is asked: by default the model of a run, loaded here.
 
     `vlm` names another one, and `revision` its branch, tag or commit; `trust_remote_code` runs code that the checkpoint
-    brings, and needs a commit. `endpoints` are OpenAI-compatible servers of the model, which then is not loaded here.
+    brings, and needs a commit. `engine` is a name of `annotate.engines.ENGINES`, or `auto`. `endpoints` are
+    OpenAI-compatible servers of the model, which then is not loaded here, and `engine` and code play no part.
     """
 
     vlm: str | None = None

@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,8 @@ def connect(monkeypatch: pytest.MonkeyPatch, hub: HubServer, home: Path, token: 
     """
     xet = importlib.import_module("huggingface_hub.utils._xet")  # there is no public way to end a session
     template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
+    impatient = SimpleNamespace(**vars(time) | {"sleep": lambda _: None})  # this module's own `time`, nobody else's
+    monkeypatch.setattr("huggingface_hub.utils._http.time", impatient)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
