@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,6 +29,15 @@ pytestmark = [
     # Ray Data warns of its own deprecated settings each time that it makes its context.
     pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def ray_folder(monkeypatch):
+    """A folder of Ray's own for each test: a cluster that is started leaves its address there, and `ray.init` of a test
+    beside it in another process would join that cluster. Short, because Ray's sockets lie in it."""
+    with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield
 
 
 @pytest.fixture
