@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "n_seeds",
     "protocol",
     "device",
+    "n_jobs",
     "accumulate",
     "checkpoint_every_s",
     "image_features_of",

@@ -15,6 +15,7 @@ PARAMETERS = {
     "is_augmented": "augment",
     "hidden_dims": "hidden_dim",
     "warmup_fraction": "warmup",
+    "n_jobs": "jobs",
     "caches_frozen_blocks": "cache_frozen_blocks",
 }
 
@@ -91,6 +92,9 @@ def train(
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Behind each hidden layer.")] = 0.0,
     augment: Annotated[bool, typer.Option(help="Flip and shift images when fine-tuning.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="With --frozen: train N heads at once, each in a process; N cores suit N heads.")
+    ] = 1,
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision (autocast).")] = False,
     accumulate: Annotated[
         int, typer.Option(min=1, help="Compute a batch in N parts to save memory; doubled by itself where it must be.")
@@ -196,6 +200,7 @@ def train(
         "dropout": dropout,
         "is_augmented": augment,
         "device": device,
+        "n_jobs": jobs,
         "is_bf16": bf16,
         "accumulate": accumulate,
         "checkpoint_every_s": checkpoint_every,
@@ -299,6 +304,7 @@ def train_features(
     weight_decay: Annotated[float, typer.Option(min=0, help="As for train.")] = 0.05,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="0 for none.")] = 0.0,
     refit: Annotated[bool, typer.Option("--refit", help="As for train.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Train N heads at once, each in a process.")] = 1,
     control: Annotated[
         list[str] | None, typer.Option(help="Repeatable. As for train, but for those that need an encoder.")
     ] = None,
@@ -338,6 +344,7 @@ def train_features(
             weight_decay=weight_decay,
             label_smoothing=label_smoothing,
             is_refit=refit,
+            n_jobs=jobs,
             controls=tuple(control or ()),
             control_models=tuple(control_model or ("concat",)),
             device="cpu",

@@ -59,6 +59,7 @@ class TrainConfig(BaseModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     is_augmented: bool = True  # flips and shifts of the pixels; no effect on frozen backbones
     device: str = "auto"
+    n_jobs: Annotated[int, Field(ge=1)] = 1  # runs at once, each in a process; with frozen backbones alone
     is_bf16: bool = False  # autocast
 
     # The loop. `batch_size` is what one step of the optimizer sees, in how many parts or processes it may be computed.
@@ -138,6 +139,11 @@ class TrainConfig(BaseModel):
         given = [option for option, value in options.items() if value is not None]
         if self.is_frozen and given:
             raise UserError(f"--frozen trains no backbone, and {given[0]} says how to train one", "leave one out")
+        if not self.is_frozen and self.n_jobs > 1:
+            raise UserError(
+                f"--jobs {self.n_jobs} trains several heads at once, and without --frozen a run takes the whole device",
+                "add --frozen, or leave --jobs out",
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """An experiment: a matrix of models, protocols and seeds, each trained, tested once and written; resumable."""
 
 import copy
+import io
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -16,6 +17,8 @@ from rich.console import Console
 
 from builders.errors import UserError, choose
 from builders.files import read_json, write_json, write_table
+from builders.index import n_cores
+from train.at_once import Note, at_once
 from train.checkpoint import FILE_NAME, MAY_CHANGE, MAY_COME
 from train.config import EMAP, Protocol, TrainConfig
 from train.controls import CONTROLS
@@ -27,11 +30,11 @@ from train.evaluate import logits_table, write_evaluation
 from train.imbalance import IMBALANCE
 from train.inputs import CachedInputs, Inputs
 from train.loop import Fitted, fit, predict_logits
-from train.matrix import Run, emap_runs, model_folder_of, predictions_of, record_of, records, runs_of
+from train.matrix import Run, emap_runs, longest_first, model_folder_of, predictions_of, record_of, records, runs_of
 from train.model import FusionModel, load_fusion_model, save_model
 from train.model_card import refresh_cards
 from train.parts import Parts, load_parts
-from train.processes import Processes, joined_processes
+from train.processes import ALONE, Processes, joined_processes
 from train.progress import progress_bar, say
 from train.recipes import assumed
 from train.report.write import write_report
@@ -65,6 +68,8 @@ def run(config: TrainConfig) -> Experiment:
 
 def _run(config: TrainConfig, processes: Processes) -> Experiment:
     console = Console(stderr=True, quiet=not processes.is_first)
+    if config.n_jobs > 1 and processes.n > 1:
+        raise UserError("torchrun's processes share every run, and --jobs would share the runs out", "leave one out")
     datasets.disable_progress_bars()  # ours are below
     runs = runs_of(config)
     choose("imbalance", config.imbalance, list(IMBALANCE))
@@ -90,8 +95,12 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
             if processes.is_first:
                 write_distances(config, examples, splits, parts, console)
         with progress_bar(console, "train", len(pending) * config.n_epochs) as advance:
-            for each in pending:
-                _train_one(config, examples, splits[each.protocol], each, parts, device, advance, console, processes)
+            if min(config.n_jobs, len(pending)) > 1:
+                _train_at_once(config, pending, advance, console)
+            else:
+                for each in pending:
+                    split = splits[each.protocol]
+                    _train_one(config, examples, split, each, parts, device, advance, console, processes)
     trained = [each.name for each in pending]
     if processes.is_first:
         for protocol in config.protocols if EMAP in config.controls else ():
@@ -208,6 +217,47 @@ def _train_one(
         f"{this.name}: validation macro-F1 {fitted.best.validation_macro_f1:.3f} "
         f"in epoch {fitted.best.epoch} of {config.n_epochs}, {time.monotonic() - started:.1f} s",
     )
+
+
+def _train_at_once(config: TrainConfig, pending: list[Run], advance: Callable[[int], None], console: Console) -> None:
+    """`_train_one` for each of `pending`, in `config.n_jobs` processes that find the cache filled."""
+
+    def hear(note: int | str) -> None:
+        if isinstance(note, int):
+            advance(note)
+        else:
+            say(console, note)
+
+    runs = longest_first(pending, lambda each: each.model)
+    at_once(runs, config.n_jobs, _begin_job, (config, {each.model for each in runs}), hear, lambda *_: None)
+
+
+def _begin_job(config: TrainConfig, models: set[str]) -> Callable[[Run, Note], None]:
+    """What a process of several does once: read the data; what it gives trains one run."""
+    torch.set_num_threads(max(1, n_cores() // config.n_jobs))
+    datasets.disable_progress_bars()
+    examples, device = load_examples(config), device_of(config)
+    parts = load_parts(config, examples, models, device, Console(quiet=True))
+
+    def train(this: Run, note: Note) -> None:
+        console = Console(file=_Lines(note))
+        split = split_of(examples, this.protocol)
+        _train_one(config, examples, split, this, parts, device, note, console, ALONE)
+
+    return train
+
+
+class _Lines(io.StringIO):
+    """A file that hands on every line that is written to it."""
+
+    def __init__(self, note: Note) -> None:
+        super().__init__()
+        self._note = note
+
+    def write(self, text: str) -> int:
+        if text:
+            self._note(text.rstrip("\n"))
+        return len(text)
 
 
 def _project(

@@ -1,6 +1,7 @@
 """Where the loop gets a batch's features from: computed live from pixels and token ids, or once and then from disk."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -141,7 +142,7 @@ class CachedInputs:
         tokens, pooled = arrays
         read = tokens[rows, :length] if uses_tokens else tokens[rows, :length, :0]
         return (
-            torch.from_numpy(read.astype(np.float32)).to(self.device),
+            torch.from_numpy(read).to(self.device, torch.float32),  # NumPy takes five times as long over half precision
             torch.from_numpy(pooled[rows]).to(self.device),
         )
 
@@ -222,9 +223,10 @@ def _cache(
                     )
                 on_rows(rows.stop - rows.start)
             tokens.flush()
-            np.save(folder / ".pooled.npy", pooled)
+            np.save(pooled_part, pooled)
 
         folder.mkdir(parents=True, exist_ok=True)
+        pooled_part = folder / f".pooled.{os.getpid()}.npy"  # another process may be about to write the same
         write_atomic(tokens_path, write)
-        (folder / ".pooled.npy").replace(pooled_path)
+        pooled_part.replace(pooled_path)
     return np.load(tokens_path, mmap_mode="r"), np.load(pooled_path, mmap_mode="r")

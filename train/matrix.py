@@ -1,15 +1,18 @@
 """The matrix of an experiment: which runs it is of, what they are called, and which are finished."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypeVar
 
 from builders.errors import UserError, choose
 from builders.files import read_json
 from train.config import EMAP, READ_AGAIN, Protocol, TrainConfig
 from train.controls import CONTROLS
 from train.fusion import FUSIONS
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,11 @@ def runs_of(config: TrainConfig) -> list[Run]:
         for model in config.control_models
         for control in trained
     ]
+
+
+def longest_first(runs: list[T], model_of: Callable[[T], str]) -> list[T]:
+    """`runs` with those first that read tokens, so that no process is left alone with one of them at the end."""
+    return sorted(runs, key=lambda each: not FUSIONS[model_of(each)].uses_tokens)
 
 
 def emap_runs(config: TrainConfig, protocol: Protocol) -> list[Run]:

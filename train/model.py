@@ -52,7 +52,7 @@ class Scaling(nn.Module):
 
     def forward(self, x: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
         """`x`, scaled."""
-        return (x - self.mean) / self.sd
+        return (x - self.mean).div_(self.sd)  # tokens of a batch fill tens of MiB: one copy of them, not two
 
 
 class FusionModel(nn.Module):
@@ -123,8 +123,8 @@ class FusionModel(nn.Module):
             Features(
                 image_tokens=self.scaling["image_tokens"](features.image_tokens),
                 image_pooled=self.scaling["image_pooled"](features.image_pooled),
-                text_tokens=self.scaling["text_tokens"](features.text_tokens).masked_fill(~mask.unsqueeze(-1), 0.0),
-                text_pooled=self.scaling["text_pooled"](features.text_pooled).masked_fill(~has_text, 0.0),
+                text_tokens=self.scaling["text_tokens"](features.text_tokens).masked_fill_(~mask.unsqueeze(-1), 0.0),
+                text_pooled=self.scaling["text_pooled"](features.text_pooled).masked_fill_(~has_text, 0.0),
                 text_mask=mask,
             )
         )
@@ -204,7 +204,12 @@ def _save_backbone(backbone: Any, folder: Path, shared: Path | None) -> None:
     if not original.is_dir():
         part = original.with_name(f".{original.name}.{os.getpid()}.part")
         backbone.save_pretrained(part)
-        part.rename(original)
+        try:
+            part.rename(original)
+        except OSError:
+            shutil.rmtree(part)
+            if not original.is_dir():  # written meanwhile by a process that trains another run
+                raise
     folder.mkdir()
     for file in original.iterdir():
         try:

@@ -1,7 +1,8 @@
 """`vl-dermnet bench frozen`: how long `train --frozen` takes for the paper's rows on a set of DermNet's size.
 
 Features are made up, of the widths and numbers of tokens that real encoders give, in files as `train` caches them;
-what is measured is `train`'s own loop with its own settings. What was measured is kept, fit by fit.
+what is measured is `train`'s own loop with its own settings, as many fits at once as `train --jobs`. What was measured
+is kept, fit by fit.
 """
 
 import tempfile
@@ -18,12 +19,15 @@ import torch
 
 from builders.errors import UserError
 from builders.files import read_json, write_atomic, write_json
+from builders.index import n_cores
+from train.at_once import Note, at_once
 from train.config import PAPER_MODELS, TrainConfig
 from train.data import Split
 from train.experiment import threads_for
 from train.given_tower import GivenFeatures
-from train.inputs import CachedInputs, TokensAndPooled
+from train.inputs import CachedInputs
 from train.loop import fit, predict_logits
+from train.matrix import longest_first
 from train.metrics import accuracy
 from train.model import FusionModel
 
@@ -43,6 +47,7 @@ class FrozenBench:
     n_text_tokens: int = 128
     dim: int = 384
     epochs: int | None = None
+    n_jobs: int = 1
 
 
 def bench_frozen(
@@ -55,31 +60,50 @@ def bench_frozen(
     if known and known.get("settings") != settings:
         raise UserError(f"{json_file} holds figures of other settings: {known.get('settings')}", "choose another --out")
     fits: dict[str, dict[str, Any]] = known.get("fits", {})
-    config = TrainConfig(dataset="random", out=bench.out, is_frozen=True, epochs=bench.epochs, device="cpu")
-    device = torch.device("cpu")
-    result: dict[str, Any] = {}
+    config = _config(bench)
+    result: dict[str, Any] = {
+        "command": command,
+        "at": at,
+        "machine": machine,
+        "versions": {library: version(library) for library in LIBRARIES},
+        "settings": settings,
+        "epochs": config.n_epochs,
+        "batch_size": config.batch_size,
+        "wall_s": known.get("wall_s", 0.0),
+        "fits": fits,
+    }
+    asked = longest_first(
+        [(name, seed) for seed in range(bench.n_seeds) for name in PAPER_MODELS], lambda each: each[0]
+    )
+    asked = [(name, seed) for name, seed in asked if f"{name}-{seed}" not in fits]
     with tempfile.TemporaryDirectory() as folder:
         say("writing features")
-        inputs, labels, split = _made_up(bench, Path(folder), device)
-        for seed in range(bench.n_seeds):
-            for name in PAPER_MODELS:
-                if f"{name}-{seed}" not in fits:
-                    say(f"{name}, seed {seed}")
-                    fits[f"{name}-{seed}"] = _fit(name, seed, bench, config, inputs, labels, split)
-                result = {
-                    "command": command,
-                    "at": at,
-                    "machine": machine,
-                    "versions": {library: version(library) for library in LIBRARIES},
-                    "settings": settings,
-                    "epochs": config.n_epochs,
-                    "batch_size": config.batch_size,
-                    "fits": fits,
-                }
-                write_json(json_file, result)
+        _make_up(bench, Path(folder))
+        before_s, began_s = result["wall_s"], time.perf_counter()
+
+        def keep(asked: tuple[str, int], fitted: dict[str, Any]) -> None:
+            name, seed = asked
+            say(f"{name}, seed {seed}: {fitted['seconds']:.1f} s")
+            fits[f"{name}-{seed}"] = fitted
+            result["wall_s"] = before_s + time.perf_counter() - began_s
+            write_json(json_file, result)
+
+        at_once(asked, bench.n_jobs, _begin, (bench, Path(folder)), say, keep)
     page = as_markdown(result)
     write_atomic(bench.out.with_suffix(".md"), lambda part: part.write_text(page, encoding="utf-8"))
     return result
+
+
+def _config(bench: FrozenBench) -> TrainConfig:
+    return TrainConfig(dataset="random", out=bench.out, is_frozen=True, epochs=bench.epochs, device="cpu")
+
+
+def _begin(bench: FrozenBench, folder: Path) -> Callable[[tuple[str, int], Note], dict[str, Any]]:
+    """What a process of several does once; what it gives does one fit."""
+    torch.set_num_threads(max(1, n_cores() // bench.n_jobs))
+    config = _config(bench)
+    inputs, labels, split = _read(bench, folder)
+    return lambda asked, _: _fit(*asked, bench, config, inputs, labels, split)
 
 
 def _fit(
@@ -105,37 +129,44 @@ def _fit(
     }
 
 
-def _made_up(
-    bench: FrozenBench, folder: Path, device: torch.device
-) -> tuple[CachedInputs, npt.NDArray[np.int64], Split]:
+def _make_up(bench: FrozenBench, folder: Path) -> None:
     """Noise around a mean per class, in half precision as `train` keeps a set of this size; texts differ in length."""
     rng = np.random.default_rng(0)
     n_rows = bench.n_train + bench.n_test
     labels = rng.integers(0, bench.n_classes, n_rows)
-    arrays: list[TokensAndPooled] = []
     for kind, n_tokens in (("image", bench.n_image_tokens), ("text", bench.n_text_tokens)):
         means = rng.normal(0, 0.2, (bench.n_classes, 1, bench.dim)).astype(np.float32)
-        path = folder / f"{kind}.npy"
-        tokens = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n_rows, n_tokens, bench.dim))
+        shape, path = (n_rows, n_tokens, bench.dim), folder / f"{kind}.npy"
+        tokens = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         pooled = np.empty((n_rows, bench.dim), dtype=np.float32)
         for start in range(0, n_rows, 512):
             rows = slice(start, min(start + 512, n_rows))
             some = rng.standard_normal((rows.stop - start, n_tokens, bench.dim), dtype=np.float32) + means[labels[rows]]
             tokens[rows], pooled[rows] = some, some[:, 0]
         tokens.flush()
-        arrays.append((np.load(path, mmap_mode="r"), pooled))
-    lengths = rng.integers(bench.n_text_tokens // 2, bench.n_text_tokens + 1, n_rows)
-    mask = np.arange(bench.n_text_tokens) < lengths[:, None]
-    rows, n_validation = np.arange(n_rows), bench.n_train // 10
+        np.save(folder / f"{kind}-pooled.npy", pooled)
+    np.save(folder / "labels.npy", labels)
+    np.save(folder / "lengths.npy", rng.integers(bench.n_text_tokens // 2, bench.n_text_tokens + 1, n_rows))
+
+
+def _read(bench: FrozenBench, folder: Path) -> tuple[CachedInputs, npt.NDArray[np.int64], Split]:
+    """What was made up: features that are memory-mapped, labels, and rows to train, choose and test on."""
+    image, text = (
+        (np.load(folder / f"{kind}.npy", mmap_mode="r"), np.load(folder / f"{kind}-pooled.npy"))
+        for kind in ("image", "text")
+    )
+    mask = np.arange(bench.n_text_tokens) < np.load(folder / "lengths.npy")[:, None]
+    rows, n_validation = np.arange(bench.n_train + bench.n_test), bench.n_train // 10
     split = Split(rows[n_validation : bench.n_train], rows[:n_validation], rows[bench.n_train :])
-    return CachedInputs(arrays[0], arrays[1], mask, device), labels, split
+    return CachedInputs(image, text, mask, torch.device("cpu")), np.load(folder / "labels.npy"), split
 
 
 def as_markdown(result: dict[str, Any]) -> str:
     """A page: seconds of each row, and of all."""
     host, settings, fits = result["machine"], result["settings"], result["fits"]
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    total_s = sum(each["seconds"] for each in fits.values())
+    n_jobs = settings["n_jobs"]
+    together = "one fit after the other" if n_jobs == 1 else f"{n_jobs} fits at once, each in a process"
     lines = [
         "# train --frozen: how long the paper's rows take",
         "",
@@ -145,7 +176,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{settings['n_train']:,} train rows, a tenth of them for validation, {settings['n_test']:,} test rows, "
         f"{settings['n_classes']} classes; made-up features of {settings['dim']} dimensions, "
         f"{settings['n_image_tokens']} image and up to {settings['n_text_tokens']} text tokens, memory-mapped. "
-        f"{result['epochs']} epochs, batches of {result['batch_size']}, one fit after the other.",
+        f"{result['epochs']} epochs, batches of {result['batch_size']}, {together}.",
         "",
         "| row | fits | seconds each | CPU seconds each | test accuracy on made-up data |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -154,5 +185,5 @@ def as_markdown(result: dict[str, Any]) -> str:
         row = [each for key, each in fits.items() if key.rpartition("-")[0] == name]
         means = [sum(each[what] for each in row) / len(row) for what in ("seconds", "cpu_seconds", "accuracy")]
         lines.append(f"| {name} | {len(row)} | {means[0]:.1f} | {means[1]:.1f} | {means[2]:.3f} |")
-    lines += ["", f"{len(fits)} fits in {total_s / 60:.1f} minutes, features not counted."]
+    lines += ["", f"{len(fits)} fits in {result['wall_s'] / 60:.1f} minutes, features not counted."]
     return "\n".join(lines) + "\n"
