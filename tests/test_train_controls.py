@@ -12,8 +12,8 @@ from builders.class_terms import MASK
 from train.backbones import BackboneConfig, ImageBackbone, TextBackbone
 from train.config import TrainConfig
 from train.controls import CONTROLS
-from train.controls.emap import emap_logits, reference_rows
-from train.controls.setting import Setting
+from train.controls.emap import _asked, emap_logits, reference_rows
+from train.controls.setting import Setting, other_text, texts_of
 from train.controls.shuffled import exchanged
 from train.data import Examples, Split
 from train.inputs import CachedInputs, LiveInputs, cache_text_features
@@ -234,6 +234,27 @@ def test_emap_is_its_formula_written_out(setting, name):
     at = np.array([1, 4, 6, 11])
     expected = f[:, at].mean(axis=1) + f[at].mean(axis=0) - f[np.ix_(at, at)].mean(axis=(0, 1))
     np.testing.assert_allclose(emap_logits(model, start.inputs, SPLIT.test, some, 5), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gmu", "cross_attention"])
+def test_emap_asks_a_text_that_rows_share_once(setting, name, monkeypatch):
+    start = setting(name)
+    rows = SPLIT.test
+    shared = np.arange(N)
+    shared[rows] = rows[[0, 1, 0, 2, 0, 1, 6, 0, 2, 0, 10, 0]]  # five texts for twelve rows
+    inputs = other_text(start, texts_of(start.inputs), shared)
+    model = start.build(start.image, start.text).eval()
+    f = grid(model, inputs, rows)
+    asked = []
+
+    def counted(model, images, texts):
+        asked.append(len(images.image_pooled) * len(texts.text_pooled))
+        return _asked(model, images, texts)
+
+    monkeypatch.setattr("train.controls.emap._asked", counted)
+    found = emap_logits(model, inputs, rows, rows, 5)
+    np.testing.assert_allclose(found, f.mean(axis=1) + f.mean(axis=0) - f.mean(axis=(0, 1)), atol=1e-5)
+    assert sum(asked) == 12 * 5
 
 
 @pytest.mark.parametrize("name", ["concat", "late_logits"])

@@ -124,23 +124,23 @@ def test_one_command_fine_tunes_writes_a_page_and_trains_nothing_twice(fine_tune
 
 def test_the_page_says_which_blocks_are_trained():
     config = TrainConfig(dataset="x", out="x", image_layers=2, image_backbone="a/b", text_backbone="a/c", is_bf16=True)
-    assert said_of(config)[2:5] == [
+    assert said_of(config)[3:6] == [
         "Image encoder: b, blocks trained, from the last: 2, at a learning rate of 5e-05.",
         "Text encoder: c, trained as a whole, at a learning rate of 2e-05.",
         "10 epochs in batches of 32, bfloat16.",
     ]
-    assert said_of(config)[5] == "Train images are flipped and shifted at random."
+    assert said_of(config)[6] == "Train images are flipped and shifted at random."
 
 
 def test_the_page_says_that_images_were_mirrored_alone_or_not_at_all():
     config = TrainConfig(dataset="x", out="x", image_layers=1, caches_frozen_blocks=True, protocol="official")
-    assert said_of(config)[5] == (
+    assert said_of(config)[6] == (
         "Train images are mirrored at random and not augmented otherwise: what enters the first trained block of the "
         "image encoder was computed once, of each photograph and its mirror image."
     )
     assert said_of(config)[-1] == "Only the official protocol was asked for here."
     plain = config.model_copy(update={"is_augmented": False, "protocol": "both"})
-    assert said_of(plain)[5] == "Images are not augmented."
+    assert said_of(plain)[6] == "Images are not augmented."
     assert said_of(plain)[-1] == "across the two protocols."
 
 

@@ -6,6 +6,7 @@ head over both, as of concat and the paper's attention pooling, only adds: it is
 Hessel & Lee 2020, "Does my multimodal model learn cross-modal interactions?", https://arxiv.org/abs/2010.06572
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
@@ -41,14 +42,19 @@ def emap_logits(
     """(len(rows), n_classes) logits of the additive projection of `model`, its means over `reference`.
 
     Backbones run once per row, the fusion `len(rows) * len(reference)` times, twice where `reference` is a sample.
+    Where all rows are asked, a text that several rows share is asked once.
     Measured on one busy core, 768 dimensions, 23 classes: concat asks a million pairs in 5 s; attention pooling on 197
     and 128 tokens does 300 rows against 64 in 4 s.
     """
     model.eval()
     others = _gathered(list(_batches(model, inputs, reference, batch_size, tell)))
-    of_images, of_reference_texts = _means(model, _batches(model, inputs, rows, batch_size, tell), others, True, tell)
+    first, text_of = _different_texts(others)
+    texts, counts = _rows(others, first), torch.bincount(text_of)
+    of_images, of_different_texts = _means(
+        model, _batches(model, inputs, rows, batch_size, tell), texts, True, tell, counts
+    )
     if np.array_equal(rows, reference):
-        of_texts, overall = of_reference_texts, of_images.mean(dim=0)
+        of_texts, overall = of_different_texts[text_of], of_images.mean(dim=0)
     else:
         of_texts, _ = _means(model, _batches(model, inputs, rows, batch_size, tell), others, False, tell)
         place = {int(row): i for i, row in enumerate(rows)}
@@ -65,10 +71,20 @@ def _batches(model: FusionModel, inputs: Inputs, rows: Rows, batch_size: int, te
 
 
 def _means(
-    model: FusionModel, batches: Iterator[Features], others: Features, batches_are_images: bool, tell: Tell
+    model: FusionModel,
+    batches: Iterator[Features],
+    others: Features,
+    batches_are_images: bool,
+    tell: Tell,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean logits of each row of `batches` over all of `others`, and of each of `others` over all of `batches`."""
+    """Mean logits of each row of `batches` over all of `others`, and of each of `others` over all of `batches`.
+
+    `counts` says how many rows each of `others` stands for; by default one.
+    """
     n_others, n_seen = len(others.image_pooled), 0
+    weights = torch.ones(n_others) if counts is None else counts
+    weights = (weights.double() / weights.sum())[:, None]
     means: list[Tensor] = []
     sums: Tensor | None = None
     for batch in batches:
@@ -83,14 +99,30 @@ def _means(
         step = max(1, _PAIRS[model.uses_tokens] // n_rows)
         logits = [found for _, found in in_batches(n_others, step, logits_with, "EMAP's pairs", tell)]
         grid = torch.cat(logits, dim=1)  # (n_rows, n_others, n_classes)
-        means.append(grid.mean(dim=1))
+        means.append((grid * weights).sum(dim=1))
         sums = grid.sum(dim=0) if sums is None else sums + grid.sum(dim=0)
         n_seen += n_rows
     assert sums is not None
     return torch.cat(means), sums / n_seen
 
 
-def _rows(features: Features, rows: slice) -> Features:
+def _different_texts(features: Features) -> tuple[Tensor, Tensor]:
+    """The first row of each text, and for each row which of these texts it has."""
+    number_of: dict[bytes, int] = {}
+    first: list[int] = []
+    text_of: list[int] = []
+    for row, parts in enumerate(zip(*(getattr(features, name).cpu().numpy() for name in _TEXT), strict=True)):
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(np.ascontiguousarray(part))
+        number = number_of.setdefault(digest.digest(), len(first))
+        if number == len(first):
+            first.append(row)
+        text_of.append(number)
+    return torch.tensor(first), torch.tensor(text_of)
+
+
+def _rows(features: Features, rows: slice | Tensor) -> Features:
     return Features(**{field.name: getattr(features, field.name)[rows] for field in fields(Features)})
 
 

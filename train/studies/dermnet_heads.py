@@ -59,10 +59,11 @@ def main(
     data: Annotated[Path, typer.Argument(help="Folder with index.csv and features_pca50.npz.")],
     experiments: Annotated[Path, typer.Argument(help="Where the experiments go; finished runs are kept.")],
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Heads trained at once, as of train --jobs.")] = 1,
 ) -> None:
     """Train the heads, five seeds each, and write their tables."""
-    two = run(heads(data, experiments / "two", FIRST, TWO)).folder
-    three = run(heads(data, experiments / "three", ALL, ("concat",))).folder
+    two = run(heads(data, experiments / "two", FIRST, TWO, n_jobs=jobs)).folder
+    three = run(heads(data, experiments / "three", ALL, ("concat",), n_jobs=jobs)).folder
     write_results(out, "Heads on DermNet features", SAID, {"Two encoders": two, "Three encoders": three})
 
 

@@ -8,11 +8,11 @@ Encoders trained too, on a GPU: `python -m train.studies.ham10000_fine_tuned --h
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from train.config import TrainConfig
+from train.config import EMAP, TrainConfig
 from train.experiment import run
 from train.studies import run_study, write_results
 from train.studies.sentences import read_rows, write_list, write_text_features
@@ -21,8 +21,8 @@ METADATA = "metadata.csv"
 COLUMNS = ("file_name", "split", "dx", "lesion_id", "age", "sex", "localization")
 IMAGE = ("pooled", "pooled_2", "pooled_3", "pooled_4", "patch_mean")
 MODELS = ("image_only", "text_only", "concat", "dual_film", "late_logits")
-# Without EMAP, which asks each head about four million pairs: as long as all that is trained here.
-CONTROLS = ("shuffled_text", "shuffled_text_within_class", "empty_text", "random_text", "matched_image_only")
+HEADS: dict[str, Any] = {"hidden_dims": (1024,), "dropout": 0.5, "label_smoothing": 0.1}
+CONTROLS = ("shuffled_text", "shuffled_text_within_class", "empty_text", "random_text", "matched_image_only", EMAP)
 SAID = [
     "Frozen encoders; text is a sentence of age, sex and site, written from the metadata and not by a model. The",
     "image is the class token of the last four layers and the mean of the patches. The image features come from",
@@ -54,7 +54,13 @@ def write_inputs(data: Path, work: Path, text_backbone: str) -> tuple[Path, Path
 
 
 def study(
-    data: Path, features: Path, work: Path, text_backbone: str, n_seeds: int = 5, models: tuple[str, ...] = MODELS
+    data: Path,
+    features: Path,
+    work: Path,
+    text_backbone: str,
+    n_seeds: int = 5,
+    models: tuple[str, ...] = MODELS,
+    n_jobs: int = 1,
 ) -> Path:
     """Train what is not trained yet; the experiment's folder."""
     listed, texts = write_inputs(data, work, text_backbone)
@@ -68,13 +74,12 @@ def study(
         out=work / "experiment",
         models=models,
         n_seeds=n_seeds,
+        n_jobs=n_jobs,
         controls=CONTROLS,
         control_models=("concat",),
         protocol="both",
         is_frozen=True,
-        hidden_dims=(1024,),
-        dropout=0.5,
-        label_smoothing=0.1,
+        **HEADS,
         epochs=30,
         batch_size=128,
         lr=1e-3,
@@ -89,12 +94,13 @@ def main(
     work: Annotated[Path, typer.Argument(help="Where the experiment goes; finished runs are kept.")],
     text_backbone: Annotated[str, typer.Option(help="AutoModel folder or Hub id for the sentences.")],
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Heads trained at once, as of train --jobs.")] = 1,
 ) -> None:
     """Train the heads, five seeds each on both protocols, and write their table.
 
     Encoders trained too, on a GPU: python -m train.studies.ham10000_fine_tuned --help
     """
-    folder = study(data, features, work, text_backbone)
+    folder = study(data, features, work, text_backbone, n_jobs=jobs)
     write_results(out, "HAM10000 on DermaMNIST's split, frozen encoders", SAID, {"Heads": folder})
 
 

@@ -1,10 +1,10 @@
 """HAM10000 on DermaMNIST's split, encoders trained too, or their last blocks: one command, for one GPU.
 
 `python -m train.studies.ham10000_fine_tuned DATA WORK --out OUT`, where DATA holds images_200x150.zip and metadata.csv,
-and WORK gets the dataset folder and the experiment; the same command goes on where it was stopped. Texts, groups and
-models are those of `train.studies.ham10000`, whose encoders are frozen; the heads are linear, and learning rates those
-of `vl-dermnet train` where `--image-lr` says nothing else. A photograph is resized and cropped as the image encoder's
-own processor says. On a laptop, `--image-layers 1 --text-layers 1 --cache-frozen-blocks --image-lr 2e-4` trains last
+and WORK gets the dataset folder and the experiment; the same command goes on where it was stopped. Texts, groups,
+models and heads are those of `train.studies.ham10000`, whose encoders are frozen; learning rates are those of
+`vl-dermnet train` where `--image-lr` says nothing else. A photograph is resized and cropped as the image encoder's own
+processor says. On a laptop, `--image-layers 1 --text-layers 1 --cache-frozen-blocks --image-lr 2e-4` trains last
 blocks on what enters them; `--no-bf16` where the processor has no instructions for bfloat16.
 """
 
@@ -18,7 +18,7 @@ from builders.sources.layout import SPLITS, split_and_label
 from train.config import PROTOCOLS, TrainConfig
 from train.experiment import run
 from train.studies import run_study, write_results
-from train.studies.ham10000 import COLUMNS, METADATA, MODELS, sentence
+from train.studies.ham10000 import COLUMNS, HEADS, METADATA, MODELS, sentence
 from train.studies.sentence_dataset import write_dataset
 from train.studies.sentences import read_rows
 
@@ -55,7 +55,8 @@ def said_of(config: TrainConfig) -> list[str]:
     """What the page says above its tables."""
     said = [
         "Text is a sentence of age, sex and site, written from the metadata and not by a model; `dx_type`, which tells",
-        "the label, is not read. The epoch is chosen on validation.",
+        "the label, is not read. The epoch is chosen on validation. Heads are those of the study with frozen encoders,",
+        "where one width and dropout were tried with the test scores in sight.",
     ]
     for kind, backbone, n_layers, lr in (
         ("Image", config.image_backbone, config.image_layers, config.image_lr),
@@ -139,6 +140,7 @@ def main(
         caches_frozen_blocks=cache_frozen_blocks,
         is_augmented=augment,
         max_text_tokens=64,
+        **HEADS,
         image_lr=image_lr,
         epochs=epochs,
         batch_size=batch_size,

@@ -31,6 +31,7 @@ def main(
     work: Annotated[Path, typer.Argument(help="Where the experiment goes; finished runs are kept.")],
     text_backbone: Annotated[str, typer.Option(help="AutoModel folder or Hub id for the texts.")],
     out: Annotated[Path, typer.Option(help="Where the figures go: OUT.json and OUT.md.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Heads trained at once, as of train --jobs.")] = 1,
 ) -> None:
     """Train the heads, five seeds each on both protocols, and write their table."""
     rows: list[dict[str, str]] = []
@@ -52,6 +53,7 @@ def main(
         text_features_of=f"{Path(text_backbone).name} of age, region and symptoms",
         out=work / "experiment",
         models=MODELS,
+        n_jobs=jobs,
         controls=("all",),
         control_models=("concat",),
         protocol="both",
