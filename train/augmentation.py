@@ -27,12 +27,11 @@ def augment(
     from_columns = np.clip(np.arange(width_px) - right_px[:, None], 0, width_px - 1)  # (batch, width)
     from_columns = np.where(is_mirrored(rows, seed, epoch)[:, None], width_px - 1 - from_columns, from_columns)
     lines = np.arange(n_images)[:, None] * height_px + from_rows  # of all images, one below the other
-    columns = torch.from_numpy(from_columns).to(pixels.device, non_blocking=True)
-    shifted = pixels.reshape(n_images * height_px, width_px, 3).index_select(
-        0, torch.from_numpy(lines.reshape(-1)).to(pixels.device, non_blocking=True)
+    lines, columns = (
+        torch.from_numpy(numbers).to(pixels.device, non_blocking=True) for numbers in (lines, from_columns)
     )
-    shifted = shifted.reshape(n_images, height_px, width_px, 3)
-    return shifted.gather(2, columns[:, None, :, None].expand(-1, height_px, -1, 3))
+    from_pixels = lines[:, :, None] * width_px + columns[:, None, :]  # (batch, height, width), of all images' pixels
+    return pixels.reshape(-1, 3).index_select(0, from_pixels.reshape(-1)).reshape(pixels.shape)
 
 
 def is_mirrored(rows: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.bool_]:
