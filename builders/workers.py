@@ -5,8 +5,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -168,6 +168,22 @@ def ordered_map(
         while waiting:
             yield workers.result(waiting.popleft())
             waiting.extend(workers.submit(item) for item in islice(source, 1))
+    finally:
+        workers.close()
+
+
+def unordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], n_workers: int
+) -> Generator[tuple[Item, Result | WorkerDiedError]]:
+    """Yield each item with `function(item)` as soon as that is there, `n_workers` at a time, begun in their order.
+
+    The first exception of `function` is raised, and the others under way end. See `Workers` for workers that die.
+    """
+    workers: Workers[Item, Result] = Workers(function, n_workers)
+    try:
+        items_of = {task.future: task.item for task in map(workers.submit, items)}
+        for future in as_completed(items_of):
+            yield items_of[future], future.result()
     finally:
         workers.close()
 

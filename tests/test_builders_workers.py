@@ -1,4 +1,4 @@
-"""ordered_map: in order, bounded, and a worker that dies costs one item."""
+"""ordered_map and unordered_map: bounded, and a worker that dies costs one item."""
 
 import os
 import random
@@ -12,7 +12,7 @@ from pickle import PicklingError
 
 import pytest
 
-from builders.workers import WorkerDiedError, Workers, ordered_map
+from builders.workers import WorkerDiedError, Workers, ordered_map, unordered_map
 
 
 def square(number: int) -> int:
@@ -48,6 +48,21 @@ def test_results_come_in_order(n_workers):
 
 def test_a_slow_item_does_not_change_the_order():
     assert list(ordered_map(slow_first, range(8), 2, ahead=4)) == list(range(8))
+
+
+def test_results_come_as_soon_as_they_are_there():
+    results = list(unordered_map(slow_first, range(4), 2))
+    assert sorted(results) == [(number, number) for number in range(4)]
+    assert results[0] != (0, 0)
+    assert list(unordered_map(square, [], 2)) == []
+
+
+def test_one_of_several_dies_or_fails_and_the_others_go_on_or_end():
+    results = dict(unordered_map(die_at_three, range(8), 2))
+    assert isinstance(results.pop(3), WorkerDiedError)
+    assert results == {number: number for number in (0, 1, 2, 4, 5, 6, 7)}
+    with pytest.raises(ValueError, match="two"):
+        list(unordered_map(raise_at_two, range(8), 2))
 
 
 def test_a_dying_worker_costs_its_own_item_only():

@@ -12,10 +12,11 @@ from builders.class_terms import MASK
 from train.backbones import BackboneConfig, ImageBackbone, TextBackbone
 from train.config import TrainConfig
 from train.controls import CONTROLS
-from train.controls.emap import _asked, emap_logits, reference_rows
+from train.controls.emap import different_texts, emap_logits, reference_rows
 from train.controls.setting import Setting, other_text, texts_of
 from train.controls.shuffled import exchanged
 from train.data import Examples, Split
+from train.features import Features
 from train.inputs import CachedInputs, LiveInputs, cache_text_features
 from train.loop import fit, predict_logits
 from train.pixels import PixelConfig
@@ -237,7 +238,7 @@ def test_emap_is_its_formula_written_out(setting, name):
 
 
 @pytest.mark.parametrize("name", ["gmu", "cross_attention"])
-def test_emap_asks_a_text_that_rows_share_once(setting, name, monkeypatch):
+def test_emap_where_rows_share_texts(setting, name):
     start = setting(name)
     rows = SPLIT.test
     shared = np.arange(N)
@@ -245,16 +246,22 @@ def test_emap_asks_a_text_that_rows_share_once(setting, name, monkeypatch):
     inputs = other_text(start, texts_of(start.inputs), shared)
     model = start.build(start.image, start.text).eval()
     f = grid(model, inputs, rows)
-    asked = []
-
-    def counted(model, images, texts):
-        asked.append(len(images.image_pooled) * len(texts.text_pooled))
-        return _asked(model, images, texts)
-
-    monkeypatch.setattr("train.controls.emap._asked", counted)
     found = emap_logits(model, inputs, rows, rows, 5)
     np.testing.assert_allclose(found, f.mean(axis=1) + f.mean(axis=0) - f.mean(axis=(0, 1)), atol=1e-5)
-    assert sum(asked) == 12 * 5
+
+
+def test_texts_are_the_same_where_words_vectors_and_padding_are():
+    generator = torch.Generator().manual_seed(0)
+    pooled, tokens = torch.randn(3, 2, generator=generator), torch.randn(3, 4, 2, generator=generator)
+    numbers = [0, 1, 0, 2, 1, 0]
+    mask = torch.ones(6, 4, dtype=torch.bool)
+    mask[5, 3] = False
+    for dtype in (torch.float32, torch.bfloat16):
+        nothing = torch.zeros(6, 0)
+        texts = Features(nothing, nothing, tokens[numbers].to(dtype), pooled[numbers].to(dtype), mask)
+        first, text_of = different_texts(texts)
+        assert first.tolist() == [0, 1, 3, 5]
+        assert text_of.tolist() == [0, 1, 0, 2, 1, 3]
 
 
 @pytest.mark.parametrize("name", ["concat", "late_logits"])

@@ -95,3 +95,13 @@ def test_the_command_trains_in_two_processes_and_the_first_alone_writes(tmp_path
     folders = ["cache", "checkpoints", "distances", "missing", "models", "predictions", "validation"]
     assert written == sorted([*folders, "config.json", "report.html", "results.json"])
     assert list((tmp_path / "exp" / "checkpoints").iterdir()) == []
+
+    refused = subprocess.run(
+        torchrun(2, *command, "--frozen", "--jobs", 2),
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert refused.returncode != 0
+    assert "torchrun's processes share every run, and --jobs would share the runs out" in refused.stderr

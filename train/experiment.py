@@ -1,11 +1,6 @@
 """An experiment: a matrix of models, protocols and seeds, each trained, tested once and written; resumable."""
 
-import copy
-import io
-import shutil
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,31 +12,25 @@ from rich.console import Console
 
 from builders.errors import UserError, choose
 from builders.files import read_json, write_json, write_table
-from builders.index import n_cores
-from train.at_once import Note, at_once
 from train.checkpoint import FILE_NAME, MAY_CHANGE, MAY_COME
 from train.config import EMAP, Protocol, TrainConfig
-from train.controls import CONTROLS
 from train.controls.emap import emap_logits, reference_rows
-from train.controls.setting import Controlled, Setting
 from train.data import Examples, Split, load_examples, split_of
+from train.device import device_of, threads_for
 from train.distances import lacks_distances, write_distances
-from train.evaluate import logits_table, write_evaluation
+from train.evaluate import logits_table
 from train.imbalance import IMBALANCE
-from train.inputs import CachedInputs, Inputs
-from train.loop import Fitted, fit, predict_logits
-from train.matrix import Run, emap_runs, longest_first, model_folder_of, predictions_of, record_of, records, runs_of
-from train.model import FusionModel, load_fusion_model, save_model
+from train.jobs import train_at_once
+from train.matrix import Run, emap_runs, model_folder_of, predictions_of, record_of, records, runs_of
+from train.model import load_fusion_model
 from train.model_card import refresh_cards
-from train.parts import Parts, load_parts
-from train.processes import ALONE, Processes, joined_processes
+from train.one_run import train_one
+from train.parts import load_parts
+from train.processes import Processes, joined_processes
 from train.progress import progress_bar, say
 from train.recipes import assumed
 from train.report.write import write_report
 from train.table import experiment_table
-
-_SMALL_BATCH = 1 << 23  # values that a step reads
-_REFIT = "refit"  # below a run's checkpoints: those of its second fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +85,11 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
                 write_distances(config, examples, splits, parts, console)
         with progress_bar(console, "train", len(pending) * config.n_epochs) as advance:
             if min(config.n_jobs, len(pending)) > 1:
-                _train_at_once(config, pending, advance, console)
+                train_at_once(config, examples, pending, parts, device, advance, console)
             else:
                 for each in pending:
                     split = splits[each.protocol]
-                    _train_one(config, examples, split, each, parts, device, advance, console, processes)
+                    train_one(config, examples, split, each, parts, device, advance, console, processes)
     trained = [each.name for each in pending]
     if processes.is_first:
         for protocol in config.protocols if EMAP in config.controls else ():
@@ -124,140 +113,6 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
         refresh_cards(config.out, table)
         write_report(config.out, say=lambda message: say(console, message))
     return Experiment(config.out, tuple(trained), tuple(skipped), processes.is_first)
-
-
-def device_of(config: TrainConfig) -> torch.device:
-    """The device that `config.device` names; `auto` is CUDA where there is one, else the CPU."""
-    n_cuda = torch.cuda.device_count()
-    allowed = ["cpu", *(["cuda"] if n_cuda else []), *(f"cuda:{i}" for i in range(n_cuda))]
-    if config.device == "auto":
-        return torch.device("cuda" if n_cuda else "cpu")
-    choose("device", config.device, ["auto", *allowed])
-    return torch.device(config.device)
-
-
-def _train_one(
-    config: TrainConfig,
-    examples: Examples,
-    split: Split,
-    this: Run,
-    parts: Parts,
-    device: torch.device,
-    advance: Callable[[int], None],
-    console: Console,
-    processes: Processes,
-) -> None:
-    """Fit one model, test it once, write its folder and then its predictions."""
-    started = time.monotonic()
-
-    def build() -> Controlled:
-        image, text = (parts.image, parts.text) if config.is_frozen else copy.deepcopy((parts.image, parts.text))
-        setting = Setting(this.model, this.seed, examples, split, image, text, parts.inputs, config, device, console)
-        return CONTROLS[this.control](setting) if this.control else Controlled(setting.build(image, text), parts.inputs)
-
-    def tell(message: str) -> None:
-        say(console, f"{this.name}: {message}")
-
-    def fit_on(model: FusionModel, rows: Split, settings: TrainConfig, chooses: bool = True) -> Fitted:
-        with threads_for(model, parts.inputs, config, device):
-            return fit(
-                model,
-                controlled.inputs,
-                examples.labels,
-                rows,
-                settings,
-                this.seed,
-                on_epoch=lambda _: advance(int(chooses)),
-                checkpoints=_checkpoints_of(config, this) / ("" if chooses else _REFIT),
-                fingerprint=examples.fingerprint,
-                processes=processes,
-                tell=tell,
-                chooses=chooses,
-            )
-
-    with processes.first_alone():  # a control may fill the cache
-        controlled = build()
-    model, inputs = controlled.model, controlled.inputs
-    settings = controlled.config or config
-    fitted = fit_on(model, split, settings)
-    # What did not fit in memory will not fit now, in a second fit or in a test.
-    settings = settings.model_copy(update={"accumulate": fitted.accumulate})
-    advance(config.n_epochs - len(fitted.history))  # where patience ended
-    with processes.first_alone():
-        refitted = build().model if config.is_refit else None
-    if refitted is not None:
-        both = np.sort(np.concatenate([split.train, split.validation]))
-        fit_on(refitted, Split(both, split.validation, split.test), settings, chooses=False)
-    if not processes.is_first:
-        return
-    training = _record(config, this, model, split, fitted, time.monotonic() - started)
-    if this.control:
-        logits = predict_logits(refitted or model, inputs, split.test, settings.micro_batch_size, tell)
-        write_json(record_of(config, this), {"training": training})
-    else:
-        evaluation = write_evaluation(config.out, this.name, model, inputs, examples, split, settings, refitted, tell)
-        logits = evaluation.test_logits
-        save_model(
-            refitted or model,
-            model_folder_of(config, this),
-            config.max_text_tokens,
-            training=training
-            | {
-                "temperature": evaluation.temperature,
-                "fingerprint": examples.fingerprint,
-                "commit": examples.commit,
-                "described_by": examples.described_by,
-            },
-            frozen_backbones=config.out / "backbones" if config.is_frozen else None,
-        )
-    write_table(predictions_of(config, this), logits_table(examples, split.test, logits))
-    shutil.rmtree(_checkpoints_of(config, this), ignore_errors=True)
-    say(
-        console,
-        f"{this.name}: validation macro-F1 {fitted.best.validation_macro_f1:.3f} "
-        f"in epoch {fitted.best.epoch} of {config.n_epochs}, {time.monotonic() - started:.1f} s",
-    )
-
-
-def _train_at_once(config: TrainConfig, pending: list[Run], advance: Callable[[int], None], console: Console) -> None:
-    """`_train_one` for each of `pending`, in `config.n_jobs` processes that find the cache filled."""
-
-    def hear(note: int | str) -> None:
-        if isinstance(note, int):
-            advance(note)
-        else:
-            say(console, note)
-
-    runs = longest_first(pending, lambda each: each.model)
-    at_once(runs, config.n_jobs, _begin_job, (config, {each.model for each in runs}), hear, lambda *_: None)
-
-
-def _begin_job(config: TrainConfig, models: set[str]) -> Callable[[Run, Note], None]:
-    """What a process of several does once: read the data; what it gives trains one run."""
-    torch.set_num_threads(max(1, n_cores() // config.n_jobs))
-    datasets.disable_progress_bars()
-    examples, device = load_examples(config), device_of(config)
-    parts = load_parts(config, examples, models, device, Console(quiet=True))
-
-    def train(this: Run, note: Note) -> None:
-        console = Console(file=_Lines(note))
-        split = split_of(examples, this.protocol)
-        _train_one(config, examples, split, this, parts, device, note, console, ALONE)
-
-    return train
-
-
-class _Lines(io.StringIO):
-    """A file that hands on every line that is written to it."""
-
-    def __init__(self, note: Note) -> None:
-        super().__init__()
-        self._note = note
-
-    def write(self, text: str) -> int:
-        if text:
-            self._note(text.rstrip("\n"))
-        return len(text)
 
 
 def _project(
@@ -285,23 +140,6 @@ def _project(
         write_json(record_of(config, each), {"training": training})
         write_table(predictions_of(config, each), logits_table(examples, split.test, logits))
         say(console, f"{each.name}: {len(split.test)} test rows, means over {len(reference)} of them, {seconds:.1f} s")
-
-
-@contextmanager
-def threads_for(model: FusionModel, inputs: Inputs, config: TrainConfig, device: torch.device) -> Generator[None]:
-    """One thread where a batch of cached features is small; all of them elsewhere.
-
-    Measured on 2 busy cores, heads on 65 tokens of 32 dimensions: 0.4 s with one thread, 3.9 s with two, because each
-    of many tiny operations waits for a thread that is not running. On idle cores there is no difference.
-    """
-    before = torch.get_num_threads()
-    is_small = isinstance(inputs, CachedInputs) and config.batch_size * inputs.n_values_per_row(model) < _SMALL_BATCH
-    if is_small and device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _write_config(config: TrainConfig, examples: Examples) -> None:
@@ -332,14 +170,6 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     write_json(path, {**resolved, "described_by": examples.described_by, "assumptions": assumptions})
 
 
-def _without_places(values: dict[str, Any]) -> dict[str, Any]:
-    """Absolute paths cut to their last part: model folders are passed on."""
-    return {
-        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-        for name, value in values.items()
-    }
-
-
 def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Split]) -> None:
     for protocol, split in splits.items():
         say(
@@ -353,25 +183,3 @@ def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Spli
             say(console, f"{protocol}: no train rows of {named}: test rows of it can only be wrong, and they count")
     if examples.n_without_text:
         say(console, f"{examples.n_without_text} rows have no description; their text is empty")
-
-
-def _record(
-    config: TrainConfig, this: Run, model: FusionModel, split: Split, fitted: Fitted, seconds: float
-) -> dict[str, Any]:
-    return {
-        **asdict(this),
-        "n_train": len(split.train),
-        "n_validation": len(split.validation),
-        "n_test": len(split.test),
-        "n_trained_parameters": fitted.n_trained,
-        "n_fusion_parameters": model.fusion.n_parameters,
-        "seconds": round(seconds, 2),
-        "best": asdict(fitted.best),
-        "history": [asdict(epoch) for epoch in fitted.history],
-        "accumulate": fitted.accumulate,
-        "config": _without_places(config.model_dump(mode="json")),
-    }
-
-
-def _checkpoints_of(config: TrainConfig, this: Run) -> Path:
-    return config.out / "checkpoints" / this.name

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ import torch
 from builders.errors import UserError
 from builders.files import read_json, write_atomic, write_json
 from builders.index import n_cores
-from train.at_once import Note, at_once
+from builders.workers import WorkerDiedError, unordered_map
 from train.config import PAPER_MODELS, TrainConfig
 from train.data import Split
-from train.experiment import threads_for
+from train.device import threads_for
 from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs
 from train.loop import fit, predict_logits
@@ -81,14 +82,15 @@ def bench_frozen(
         _make_up(bench, Path(folder))
         before_s, began_s = result["wall_s"], time.perf_counter()
 
-        def keep(asked: tuple[str, int], fitted: dict[str, Any]) -> None:
-            name, seed = asked
+        fit_one = _Fit(bench, Path(folder))
+        for (name, seed), fitted in unordered_map(fit_one, asked, bench.n_jobs):
+            if isinstance(fitted, WorkerDiedError):
+                raise UserError(f"process after process died while it fitted {name}", "fewer --jobs")
             say(f"{name}, seed {seed}: {fitted['seconds']:.1f} s")
             fits[f"{name}-{seed}"] = fitted
             result["wall_s"] = before_s + time.perf_counter() - began_s
             write_json(json_file, result)
-
-        at_once(asked, bench.n_jobs, _begin, (bench, Path(folder)), say, keep)
+    write_json(json_file, result)
     page = as_markdown(result)
     write_atomic(bench.out.with_suffix(".md"), lambda part: part.write_text(page, encoding="utf-8"))
     return result
@@ -98,19 +100,21 @@ def _config(bench: FrozenBench) -> TrainConfig:
     return TrainConfig(dataset="random", out=bench.out, is_frozen=True, epochs=bench.epochs, device="cpu")
 
 
-def _begin(bench: FrozenBench, folder: Path) -> Callable[[tuple[str, int], Note], dict[str, Any]]:
-    """What a process of several does once; what it gives does one fit."""
-    torch.set_num_threads(max(1, n_cores() // bench.n_jobs))
-    config = _config(bench)
-    inputs, labels, split = _read(bench, folder)
-    return lambda asked, _: _fit(*asked, bench, config, inputs, labels, split)
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """What a process does with a row and a seed; what it needs is read once."""
+
+    bench: FrozenBench
+    folder: Path
+
+    def __call__(self, asked: tuple[str, int]) -> dict[str, Any]:
+        return _fit(*asked, self.bench, *_read(self.bench, self.folder))
 
 
 def _fit(
     name: str,
     seed: int,
     bench: FrozenBench,
-    config: TrainConfig,
     inputs: CachedInputs,
     labels: npt.NDArray[np.int64],
     split: Split,
@@ -118,6 +122,7 @@ def _fit(
     """One fit from first step to the test's logits, and its accuracy: that something was learned."""
     towers = (GivenFeatures(("image",), bench.dim), GivenFeatures(("text",), bench.dim))
     model = FusionModel(name, tuple(f"class {number}" for number in range(bench.n_classes)), *towers)
+    config = _config(bench)
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     with threads_for(model, inputs, config, inputs.device):
         fit(model, inputs, labels, split, config, seed, lambda _: None)
@@ -149,8 +154,11 @@ def _make_up(bench: FrozenBench, folder: Path) -> None:
     np.save(folder / "lengths.npy", rng.integers(bench.n_text_tokens // 2, bench.n_text_tokens + 1, n_rows))
 
 
+@cache
 def _read(bench: FrozenBench, folder: Path) -> tuple[CachedInputs, npt.NDArray[np.int64], Split]:
-    """What was made up: features that are memory-mapped, labels, and rows to train, choose and test on."""
+    """What was made up, once in each process: features that are memory-mapped, labels, and rows to train, choose and
+    test on; and from then on this process has its share of the cores."""
+    torch.set_num_threads(max(1, n_cores() // bench.n_jobs))
     image, text = (
         (np.load(folder / f"{kind}.npy", mmap_mode="r"), np.load(folder / f"{kind}-pooled.npy"))
         for kind in ("image", "text")

@@ -42,13 +42,13 @@ def emap_logits(
     """(len(rows), n_classes) logits of the additive projection of `model`, its means over `reference`.
 
     Backbones run once per row, the fusion `len(rows) * len(reference)` times, twice where `reference` is a sample.
-    Where all rows are asked, a text that several rows share is asked once.
+    A text that several rows of `reference` share is asked once.
     Measured on one busy core, 768 dimensions, 23 classes: concat asks a million pairs in 5 s; attention pooling on 197
     and 128 tokens does 300 rows against 64 in 4 s.
     """
     model.eval()
     others = _gathered(list(_batches(model, inputs, reference, batch_size, tell)))
-    first, text_of = _different_texts(others)
+    first, text_of = different_texts(others)
     texts, counts = _rows(others, first), torch.bincount(text_of)
     of_images, of_different_texts = _means(
         model, _batches(model, inputs, rows, batch_size, tell), texts, True, tell, counts
@@ -106,15 +106,15 @@ def _means(
     return torch.cat(means), sums / n_seen
 
 
-def _different_texts(features: Features) -> tuple[Tensor, Tensor]:
+def different_texts(features: Features) -> tuple[Tensor, Tensor]:
     """The first row of each text, and for each row which of these texts it has."""
     number_of: dict[bytes, int] = {}
     first: list[int] = []
     text_of: list[int] = []
-    for row, parts in enumerate(zip(*(getattr(features, name).cpu().numpy() for name in _TEXT), strict=True)):
+    for row, parts in enumerate(zip(*(getattr(features, name).float().cpu().numpy() for name in _TEXT), strict=True)):
         digest = hashlib.sha256()
         for part in parts:
-            digest.update(np.ascontiguousarray(part))
+            digest.update(part.tobytes())
         number = number_of.setdefault(digest.digest(), len(first))
         if number == len(first):
             first.append(row)
