@@ -170,6 +170,14 @@ def test_a_fit_that_does_not_choose_has_the_weights_at_the_end_whatever_its_pati
     assert len(ends) == 12
 
 
+def test_the_papers_rows_are_reported_though_features_have_no_patches_and_words_to_look_at(config):
+    folder = run(config(models=(), protocol="official", n_seeds=1)).folder
+    assert not (folder / "attention").exists()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Attention pooling" in page
+    assert "no finished run pools by attention (attention_pooling, learned_query_pooling) what encoders see" in page
+
+
 def test_controls_are_rows_of_heads_on_features_too(config):
     settings = config(models=("concat",), protocol="official", controls=("all",), control_models=("concat",), n_seeds=1)
     assert set(settings.controls) & {"constant_text", "masked_text", "second_image"} == set()

@@ -165,6 +165,21 @@ def test_the_same_folder_gives_the_same_bytes(experiment):
     assert hashlib.sha256(write_report(experiment).read_bytes()).hexdigest() == first
 
 
+def test_where_the_place_of_patches_is_not_known_the_page_says_so(tmp_path):
+    rng = np.random.default_rng(0)
+    examples = fake_examples(["a", "b"], rng.integers(0, 2, 40), [f"{i:016x}" for i in range(40)], ["two words"] * 40)
+    name = "attention_pooling-official-0"
+    write_run(tmp_path / "exp", name, examples, rng)
+    write_attention(tmp_path / "exp", name, examples, rng)
+    path = tmp_path / "exp" / "attention" / f"{name}.parquet"
+    table = pq.read_table(path)
+    rows = [{**row, "patch_rows": 0, "patch_columns": 0} for row in table.to_pylist()]
+    write_table(path, pa.Table.from_pylist(rows, table.schema))
+    page = write_report(tmp_path / "exp").read_text(encoding="utf-8")
+    assert "no place of the patches is known for this backbone" in page
+    assert "Heaviest words: <bdi>" in page
+
+
 def test_thousands_of_test_images_and_many_classes_stay_a_small_page(tmp_path):
     rng = np.random.default_rng(0)
     n, names = 4000, [f"class number {i} of many" for i in range(60)]

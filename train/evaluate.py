@@ -19,6 +19,7 @@ from train.calibration import fit_temperature, softmax
 from train.config import TrainConfig
 from train.data import Examples, Rows, Split
 from train.features import Features
+from train.given_tower import GivenFeatures
 from train.inputs import Inputs
 from train.loop import predict_logits
 from train.memory import Tell, untold
@@ -63,7 +64,7 @@ def write_evaluation(
 
     - `validation/NAME.parquet`, the logits of the validation rows;
     - `missing/NAME.parquet`, where the model reads both modalities: the test logits without text and without image;
-    - `attention/NAME.parquet` and `deletion/NAME.parquet`, where the fusion pools by attention.
+    - `attention/NAME.parquet` and `deletion/NAME.parquet`, where the fusion pools by attention, over encoders' tokens.
 
     The test logits themselves are returned: their file says that a run is finished, and is for the caller to write.
     """
@@ -74,7 +75,8 @@ def write_evaluation(
     if model.image is not None and model.text is not None:
         missing = _missing(model, inputs, examples, split.test, config.micro_batch_size, tell)
         write_table(folder / "missing" / f"{name}.parquet", missing)
-        if pools_by_attention(model):
+        are_encoders = not isinstance(model.image, GivenFeatures) and not isinstance(model.text, GivenFeatures)
+        if are_encoders and pools_by_attention(model):
             attention, deletion = _explain(
                 model, inputs, examples, split.test, test_logits, config, int(name.rpartition("-")[2])
             )

@@ -42,7 +42,8 @@ def attention_of_group(group: Group, examples: Examples) -> dict[str, Any]:
     """Cards with a heat map and weighted words, and the deletion test of every model that pools by attention."""
     shown = shown_rows(group)
     if shown is None:
-        return {"absent": "no finished run pools by attention (attention_pooling, learned_query_pooling)"}
+        models = "attention_pooling, learned_query_pooling"
+        return {"absent": f"no finished run pools by attention ({models}) what encoders see and read"}
     run, rows = shown
     return {
         "title": group.title_of(run.model),
@@ -59,6 +60,7 @@ def card_of(run: FinishedRun, row: dict[str, Any], examples: Examples) -> dict[s
     at = run.test.image_ids.index(row["image_id"])
     label, predicted = run.class_names[run.test.labels[at]], run.class_names[run.test.predicted[at]]
     found = examples.by_id.get(row["image_id"])
+    seen = as_seen(None if found is None else found.photograph, run.pixels)
     weights = patch_weights(row)
     pieces, heaviest = pieces_of(row)
     card: dict[str, Any] = {
@@ -69,16 +71,15 @@ def card_of(run: FinishedRun, row: dict[str, Any], examples: Examples) -> dict[s
         "pieces": pieces,
         "heaviest": heaviest,
         "has_text": bool(row["text"].strip()),
+        "photograph": None if seen is None else jpeg(seen),
     }
     if run.test.logits is not None:
         probabilities = softmax(run.test.logits[at : at + 1])[0]
         card["probability"] = f"{100 * probabilities[run.test.labels[at]]:.1f} %"
     if weights is not None:
-        seen = as_seen(None if found is None else found.photograph, run.pixels)
         peak = np.unravel_index(int(weights.argmax()), weights.shape)
         of_uniform = float(weights.max() / max(float(weights.mean()), 1e-12))
         card |= {
-            "photograph": None if seen is None else jpeg(seen),
             "heat": heat_map(weights, seen),
             "where": f"row {peak[0] + 1} of {weights.shape[0]}, column {peak[1] + 1} of {weights.shape[1]}",
             "of_uniform": f"{of_uniform:.1f}",
