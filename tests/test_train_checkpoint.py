@@ -165,6 +165,7 @@ def test_what_an_experiment_lets_change_or_come_does_not_end_a_fit_under_way(set
         "n_seeds": 7,
         "protocol": "clean",
         "device": "cuda",
+        "n_jobs": 2,
         "accumulate": 3,
         "checkpoint_every_s": 7.0,
         "second_image_backbone": "facebook/dinov2-small",
@@ -172,7 +173,7 @@ def test_what_an_experiment_lets_change_or_come_does_not_end_a_fit_under_way(set
         "image_features_of": "CLIP",
         "text_features_of": "DINOv2",
     }
-    before = TrainConfig(dataset="x", out="x")
+    before = TrainConfig(dataset="x", out="x", is_frozen=True)
     after = TrainConfig.model_validate({**before.model_dump(), setting: values[setting]})
     assert after != before
     weights = {"weight": torch.zeros(2)}
