@@ -41,6 +41,15 @@ def slow_first(number: int) -> int:
     return number
 
 
+def first_waits_for_third(item: tuple[int, Path]) -> int:
+    number, file = item
+    while number == 0 and not file.exists():
+        time.sleep(0.01)
+    if number == 2:
+        file.touch()
+    return number
+
+
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_results_come_in_order(n_workers):
     assert list(ordered_map(square, range(20), n_workers, ahead=4)) == [number * number for number in range(20)]
@@ -50,10 +59,11 @@ def test_a_slow_item_does_not_change_the_order():
     assert list(ordered_map(slow_first, range(8), 2, ahead=4)) == list(range(8))
 
 
-def test_results_come_as_soon_as_they_are_there():
-    results = list(unordered_map(slow_first, range(4), 2))
-    assert sorted(results) == [(number, number) for number in range(4)]
-    assert results[0] != (0, 0)
+def test_results_come_as_soon_as_they_are_there(tmp_path):
+    items = [(number, tmp_path / "third") for number in range(4)]
+    results = [result for _, result in unordered_map(first_waits_for_third, items, 2)]
+    assert sorted(results) == [0, 1, 2, 3]
+    assert results[0] == 1
     assert list(unordered_map(square, [], 2)) == []
 
 
