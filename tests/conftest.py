@@ -1,9 +1,9 @@
 """What several tests start from: a small collection of photographs, finished runs over it, the shared data, goldens.
 
 Fixtures: `photographs`, `make_run`, `dataset`, `make_dataset`, `hub`, `one_thread` (of torch), `backbones` (random
-encoders small enough to train), `shared_data` (real data sets beside the checkout, skipped where absent), `golden`
-(compares a text with tests/golden/<name>; `pytest --update-golden` rewrites it), `chromium`, `browser`, `open_page`
-(pages in a real browser; see tests/browser.py). No test may reach the network.
+encoders small enough to train), `experiment_config`, `shared_data` (real data sets beside the checkout, skipped where
+absent), `golden` (compares a text with tests/golden/<name>; `pytest --update-golden` rewrites it), `chromium`,
+`browser`, `open_page` (pages in a real browser; see tests/browser.py). No test may reach the network.
 """
 
 import hashlib
@@ -323,3 +323,23 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with HubServer(tmp_path / "hub") as server:
         connect(monkeypatch, server, tmp_path / "home")
         yield server
+
+
+@pytest.fixture
+def experiment_config(tmp_path: Path, dataset: Path, backbones: Path) -> Callable[..., Any]:
+    """A function that gives the `TrainConfig` of a short frozen experiment in `tmp_path / "exp"`; options change it."""
+    from train.config import TrainConfig
+
+    defaults = {
+        "dataset": str(dataset),
+        "out": tmp_path / "exp",
+        "image_backbone": str(backbones / "vit"),
+        "text_backbone": str(backbones / "bert"),
+        "is_frozen": True,
+        "epochs": 3,
+        "batch_size": 8,
+        "n_seeds": 1,
+        "protocol": "official",
+        "models": ("attention_pooling",),
+    }
+    return lambda **options: TrainConfig.model_validate({**defaults, **options})

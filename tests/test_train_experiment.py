@@ -16,7 +16,6 @@ from builders.errors import UserError
 from builders.files import read_json
 from tests.class_words import WORDS
 from train.backbones import load_image_backbone
-from train.config import TrainConfig
 from train.controls import CONTROLS
 from train.experiment import run
 from train.model import load_fusion_model
@@ -27,25 +26,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def config(tmp_path, dataset, backbones):
-    """A function that gives a config for a short frozen experiment in `tmp_path / "exp"`."""
-
-    def make(**options):
-        defaults = {
-            "dataset": str(dataset),
-            "out": tmp_path / "exp",
-            "image_backbone": str(backbones / "vit"),
-            "text_backbone": str(backbones / "bert"),
-            "is_frozen": True,
-            "epochs": 3,
-            "batch_size": 8,
-            "n_seeds": 1,
-            "protocol": "official",
-            "models": ("attention_pooling",),
-        }
-        return TrainConfig.model_validate({**defaults, **options})
-
-    return make
+def config(experiment_config):
+    return experiment_config
 
 
 def predictions(config, name):

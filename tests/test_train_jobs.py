@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from builders.errors import UserError
 from builders.files import read_json
-from train.config import TrainConfig
 from train.matrix import Run, longest_first
 
 MODELS = ("concat", "attention_pooling")
@@ -19,25 +18,9 @@ CONTROLS = ("random_text", "constant_text")
 
 
 @pytest.fixture
-def config(tmp_path, dataset, backbones):
-    def make(**options):
-        defaults = {
-            "dataset": str(dataset),
-            "out": tmp_path / "exp",
-            "image_backbone": str(backbones / "vit"),
-            "text_backbone": str(backbones / "bert"),
-            "is_frozen": True,
-            "epochs": 3,
-            "batch_size": 8,
-            "n_seeds": 2,
-            "protocol": "official",
-            "models": MODELS,
-            "controls": CONTROLS,
-            "control_models": MODELS[:1],
-        }
-        return TrainConfig.model_validate({**defaults, **options})
-
-    return make
+def config(experiment_config):
+    several = {"n_seeds": 2, "models": MODELS, "controls": CONTROLS, "control_models": MODELS[:1]}
+    return lambda **options: experiment_config(**{**several, **options})
 
 
 def assert_same(experiments, names):

@@ -107,7 +107,7 @@ def _means(
 
 
 def different_texts(features: Features) -> tuple[Tensor, Tensor]:
-    """The first row of each text, and for each row which of these texts it has."""
+    """(n_texts,) the first row of each text, and (n_rows,) for each row which of these texts it has."""
     number_of: dict[bytes, int] = {}
     first: list[int] = []
     text_of: list[int] = []

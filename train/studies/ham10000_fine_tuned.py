@@ -2,10 +2,11 @@
 
 `python -m train.studies.ham10000_fine_tuned DATA WORK --out OUT`, where DATA holds images_200x150.zip and metadata.csv,
 and WORK gets the dataset folder and the experiment; the same command goes on where it was stopped. Texts, groups,
-models and heads are those of `train.studies.ham10000`, whose encoders are frozen; learning rates are those of
-`vl-dermnet train` where `--image-lr` says nothing else. A photograph is resized and cropped as the image encoder's own
-processor says. On a laptop, `--image-layers 1 --text-layers 1 --cache-frozen-blocks --image-lr 2e-4` trains last
-blocks on what enters them; `--no-bf16` where the processor has no instructions for bfloat16.
+models and heads are those of `train.studies.ham10000`, whose encoders are frozen (`--linear`: heads without the hidden
+layer, the dropout and the label smoothing of these); learning rates are those of `vl-dermnet train` where `--image-lr`
+says nothing else. A photograph is resized and cropped as the image encoder's own processor says. On a laptop,
+`--image-layers 1 --text-layers 1 --cache-frozen-blocks --image-lr 2e-4` trains last blocks on what enters them;
+`--no-bf16` where the processor has no instructions for bfloat16.
 """
 
 from pathlib import Path
@@ -55,8 +56,10 @@ def said_of(config: TrainConfig) -> list[str]:
     """What the page says above its tables."""
     said = [
         "Text is a sentence of age, sex and site, written from the metadata and not by a model; `dx_type`, which tells",
-        "the label, is not read. The epoch is chosen on validation. Heads are those of the study with frozen encoders,",
-        "where one width and dropout were tried with the test scores in sight.",
+        "the label, is not read. The epoch is chosen on validation.",
+        "Heads are those of the study with frozen encoders, where a width and dropout were tried in sight of the test."
+        if config.hidden_dims
+        else "Heads are linear.",
     ]
     for kind, backbone, n_layers, lr in (
         ("Image", config.image_backbone, config.image_layers, config.image_lr),
@@ -110,6 +113,7 @@ def main(
     image_lr: Annotated[float, typer.Option(min=1e-7, help="Learning rate of the image encoder.")] = IMAGE_LR,
     augment: Annotated[bool, typer.Option(help="Flip and shift train images.")] = True,
     model: Annotated[list[str] | None, typer.Option(help=f"Repeatable; by default {', '.join(MODELS)}.")] = None,
+    linear: Annotated[bool, typer.Option("--linear", help="Heads without hidden layer, dropout, smoothing.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
     protocol: Annotated[str, typer.Option(help="official, clean (no lesion in two splits), or both.")] = "both",
     epochs: Annotated[int, typer.Option(min=1, help="How often the training rows are seen.")] = 20,
@@ -140,7 +144,7 @@ def main(
         caches_frozen_blocks=cache_frozen_blocks,
         is_augmented=augment,
         max_text_tokens=64,
-        **HEADS,
+        **({} if linear else HEADS),
         image_lr=image_lr,
         epochs=epochs,
         batch_size=batch_size,
