@@ -119,16 +119,16 @@ def test_copies_are_asked_for_again_once_and_keep_one_text(photos, keys, tmp_pat
 def test_a_run_that_is_killed_between_retries_goes_on_with_the_next_one(photos, keys, tmp_path):
     out, texts = tmp_path / "run", ["", "", "", "Good at last."]
     script = {"": CALM, **{key: {"texts": texts} for key in keys[6:]}}
-    settings = config(photos, out, script, retries=3, part_rows=1, engine_args={"seconds": 0.05})
+    settings = config(photos, out, script, retries=3, part_rows=1, engine_args={"seconds": 0.1})
     with subprocess.Popen([sys.executable, "-c", RUN, settings.model_dump_json()]) as process:
         while len(rows_on_disk(out)) < N_PHOTOS + 8:  # all have their first answer, and six their first retry
             assert process.poll() is None
             time.sleep(0.01)
         process.kill()
-    n_before = len(rows_on_disk(out))
-    assert n_before < N_PHOTOS + 18
+    is_over = {row["image_sha256"] for row in rows_on_disk(out) if row["retries"] == 3}
+    assert len(is_over) < 6  # how many were through is the machine's affair
     summary = run(settings)
-    assert (summary.n_described, summary.n_mended) == (6, 6)
+    assert (summary.n_described, summary.n_mended) == (6 - len(is_over), 6)
     rows = rows_on_disk(out)
     assert sorted((row["image_sha256"], row["retries"]) for row in rows) == sorted(
         [(key, 0) for key in keys] + [(key, retry) for key in keys[6:] for retry in (1, 2, 3)]
