@@ -1,5 +1,7 @@
 """bench train: what it measures it measures for real; figures are kept, timings are never asserted."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from builders.files import read_json
 from train.bench.bare import BareLoop
 from train.bench.job import BenchConfig, bench_train
 from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data, random_backbones
-from train.bench.trainer import TrainerLoop
+from train.bench.trainer import N_READ_AHEAD, TrainerLoop
+from train.bench.turns import N_WARM_UP
 from train.config import TrainConfig
 from train.data import Split
 from train.inputs import LiveInputs
@@ -71,6 +74,20 @@ def test_the_trainer_gets_the_crops_that_our_loop_gets_in_each_epoch(tmp_path):
     TrainerLoop(theirs, inputs, labels, train, settings, 0).run(n_steps=9)
     assert seen["ours"] == seen["trainer"]
     assert len(seen["ours"]) > 2 * len(train)  # so they are not those of one epoch
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_while_its_clock_runs_the_trainer_makes_as_many_batches_as_it_takes_steps(tmp_path, monkeypatch):
+    n_steps, size = 4, 2
+    shape = SHAPES["tiny"]
+    pixels, texts, labels, _ = learnable_data(shape, (N_WARM_UP + n_steps + N_READ_AHEAD) * size)
+    settings = TrainConfig(dataset="x", out=tmp_path, batch_size=size)
+    inputs = LiveInputs(pixels, texts, torch.device("cpu"), is_augmented=True)
+    model = FusionModel("concat", CLASS_NAMES, *random_backbones(shape))
+    loop = TrainerLoop(model, inputs, labels, np.arange(len(labels)), settings, 0)
+    monkeypatch.setattr("train.bench.trainer.time", SimpleNamespace(perf_counter=lambda: loop.n_collated))
+    assert loop.run(n_steps, N_WARM_UP, n_behind=1) == n_steps
 
 
 def test_an_unknown_shape_is_named_with_those_that_exist(tmp_path):

@@ -29,11 +29,13 @@ class BareLoop:
         self.mask = torch.ones_like(self.token_ids, dtype=torch.bool)
         self.targets = torch.randint(0, len(CLASS_NAMES), (size,), device=device)
 
-    def run(self, n_steps: int) -> float:
-        """Seconds for so many steps."""
-        wait_for(self.device)
-        started = time.perf_counter()
-        for _ in range(n_steps):
+    def run(self, n_steps: int, n_warm_up: int = 0) -> float:
+        """Seconds for `n_steps`, behind `n_warm_up` others."""
+        started = 0.0
+        for step in range(n_warm_up + n_steps):
+            if step == n_warm_up:
+                wait_for(self.device)
+                started = time.perf_counter()
             self.optimizer.zero_grad()
             self._backward()
             self.optimizer.step()

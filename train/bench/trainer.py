@@ -21,6 +21,8 @@ from train.model import FusionModel
 from train.optimizer import lr_factor, make_optimizer
 from train.scaling import measure_scaling
 
+N_READ_AHEAD = 2  # batches behind the last timed step's: then as many are made as are used while the clock runs
+
 
 class _WithLoss(nn.Module):
     """A fusion model with the signature that `Trainer` asks for."""
@@ -58,20 +60,24 @@ class TrainerLoop:
         self.n_collated = 0  # batches of this call of `run`, which tell the epoch
         measure_scaling(model, inputs, train, config.batch_size)
 
-    def run(self, n_steps: int, n_warm_up: int = 0) -> float:
-        """Take `n_warm_up` steps and then `n_steps`; the seconds that these took. The model has the last weights."""
+    def run(self, n_steps: int, n_warm_up: int = 0, n_behind: int = 0) -> float:
+        """Take `n_warm_up` steps, `n_steps` and `n_behind` more; the seconds that the `n_steps` took.
+
+        With a step behind them the clock stops where that one begins, and `N_READ_AHEAD` batches more than are timed
+        keep the `Trainer` from having read the last of them before the clock started. The model has the last weights.
+        """
         import transformers
 
         self.n_collated = 0
         optimizer = make_optimizer(self.model, self.config)
-        total = n_steps + n_warm_up
+        total = n_warm_up + n_steps + n_behind
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, total, self.config))
         moments: list[float] = []
         device = self.inputs.device
 
         class Clock(transformers.TrainerCallback):
             def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                if state.global_step == n_warm_up:
+                if state.global_step in (n_warm_up, n_warm_up + n_steps):
                     wait_for(device)
                     moments.append(time.perf_counter())
 
@@ -108,7 +114,8 @@ class TrainerLoop:
             trainer.remove_callback(transformers.PrinterCallback)
             trainer.train()
         wait_for(device)
-        return time.perf_counter() - moments[0]
+        moments.append(time.perf_counter())
+        return moments[1] - moments[0]
 
     def _collate(self, chosen: Sequence[int]) -> dict[str, Tensor]:
         rows = np.asarray(chosen, dtype=np.int64)
