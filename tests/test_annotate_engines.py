@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -282,7 +281,7 @@ def test_vllm_and_transformers_say_the_same(many_photos, calm, tmp_path):
 def test_killed_half_way_and_started_again_it_ends_with_the_same_text(many_photos, calm, tmp_path):
     killed = tmp_path / "killed"
     process = annotate(many_photos, killed, "--engine", "vllm", "--part-rows", "2", start_new_session=True)
-    while not (killed / "parts").is_dir() or len(part_files(killed)) < random.Random(0).randint(6, 14):
+    while not (killed / "parts").is_dir() or len(part_files(killed)) < 6:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)

@@ -116,7 +116,7 @@ def while_it_runs(settings, n_rows, act):
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     yield
-    thread.join(timeout=1)
+    thread.join(timeout=10)
     assert not thread.is_alive()
 
 

@@ -123,7 +123,7 @@ def test_shards_at_the_same_time_make_one_whole_run(photos, tmp_path):
 
 def test_another_number_of_shards_goes_on_where_the_first_one_was_stopped(photos, tmp_path):
     out = tmp_path / "run"
-    slow = {"seconds": 0.02}
+    slow = {"seconds": 0.1}
     run_until(5, config(photos, out, shard="0/2", part_rows=1, engine_args=slow))
     before = {row["image_sha256"] for row in rows_on_disk(out) if row["status"] == "ok"}
     n_described = [run(config(photos, out, shard=shard, engine_args=slow)).n_described for shard in THIRDS]

@@ -45,7 +45,7 @@ def test_a_running_and_then_a_killed_run(photos, tmp_path):
         "import sys; from annotate.config import AnnotateConfig; from annotate.job import run\n"
         "run(AnnotateConfig.model_validate_json(sys.argv[1]))"
     )
-    slow = config(photos, tmp_path / "run", seconds=0.4)
+    slow = config(photos, tmp_path / "run", seconds=0.8)
     process = subprocess.Popen([sys.executable, "-c", code, slow.model_dump_json()])
     try:
         while not list((tmp_path / "run").glob("parts/part-000002.parquet")):
