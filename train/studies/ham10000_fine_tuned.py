@@ -71,7 +71,7 @@ def said_of(config: TrainConfig) -> list[str]:
     return [
         *said,
         f"{config.n_epochs} epochs in batches of {config.batch_size}, {'bfloat16' if config.is_bf16 else 'float32'}.",
-        _said_of_augmentation(config),
+        *_said_of_augmentation(config),
         "The official split has test images of lesions that are in train too. The clean protocol tests on those whose",
         "lesion is in neither train nor validation; its mix of classes is another, so accuracies must not be compared",
         "across the two protocols.",
@@ -79,15 +79,15 @@ def said_of(config: TrainConfig) -> list[str]:
     ]
 
 
-def _said_of_augmentation(config: TrainConfig) -> str:
+def _said_of_augmentation(config: TrainConfig) -> list[str]:
     if not config.is_augmented:
-        return "Images are not augmented."
+        return ["Images are not augmented."]
     if config.caches_frozen_blocks:
-        return (
-            "Train images are mirrored at random and not augmented otherwise: what enters the first trained block of "
-            "the image encoder was computed once, of each photograph and its mirror image."
-        )
-    return "Train images are flipped and shifted at random."
+        return [
+            "Train images are mirrored at random and not augmented otherwise: what enters the first trained block of",
+            "the image encoder was computed once, of each photograph and its mirror image.",
+        ]
+    return ["Train images are flipped and shifted at random."]
 
 
 def main(
