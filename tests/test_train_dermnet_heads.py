@@ -36,6 +36,7 @@ SHORT = {"hidden_dims": (512, 512), "epochs": 10, "dropout": 0.0}
 LONG = {"hidden_dims": (1024, 1024), "epochs": 16, "dropout": 0.0}
 SETTINGS = {"gating": LONG, "dual_film": {**LONG, "epochs": 12}}
 
+pytestmark = pytest.mark.timeout(900)  # beside other tests, a head takes minutes
 needs_features = pytest.mark.skipif(not DATA.is_dir(), reason="needs the features of DermNet's photographs")
 
 
