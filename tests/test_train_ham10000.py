@@ -134,10 +134,10 @@ def test_the_page_says_which_blocks_are_trained():
 
 def test_the_page_says_that_images_were_mirrored_alone_or_not_at_all():
     config = TrainConfig(dataset="x", out="x", image_layers=1, caches_frozen_blocks=True, protocol="official")
-    assert said_of(config)[6] == (
-        "Train images are mirrored at random and not augmented otherwise: what enters the first trained block of the "
-        "image encoder was computed once, of each photograph and its mirror image."
-    )
+    assert said_of(config)[6:8] == [
+        "Train images are mirrored at random and not augmented otherwise: what enters the first trained block of",
+        "the image encoder was computed once, of each photograph and its mirror image.",
+    ]
     assert said_of(config)[-1] == "Only the official protocol was asked for here."
     plain = config.model_copy(update={"is_augmented": False, "protocol": "both"})
     assert said_of(plain)[6] == "Images are not augmented."
