@@ -13,7 +13,6 @@ from rich.console import Console
 
 from builders.errors import UserError
 from builders.files import read_json
-from train.config import TrainConfig
 from train.controls import CONTROLS
 from train.data import load_examples, split_of
 from train.experiment import run
@@ -42,22 +41,11 @@ def rewritten(dataset, tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path, backbones):
-    def make(dataset, out, **options):
-        defaults = {
-            "image_backbone": str(backbones / "vit"),
-            "text_backbone": str(backbones / "bert"),
-            "is_frozen": True,
-            "epochs": 3,
-            "batch_size": 8,
-            "n_seeds": 1,
-            "protocol": "official",
-            "models": ("image_only", "concat", "attention_pooling"),
-            "lr": 0.01,
-        }
-        return TrainConfig.model_validate({"dataset": str(dataset), "out": tmp_path / out, **defaults, **options})
-
-    return make
+def config(tmp_path, experiment_config):
+    defaults = {"models": ("image_only", "concat", "attention_pooling"), "lr": 0.01}
+    return lambda dataset, out, **options: experiment_config(
+        **{"dataset": str(dataset), "out": tmp_path / out, **defaults, **options}
+    )
 
 
 def fitted(folder):

@@ -10,7 +10,6 @@ import pytest
 from builders.build import BuildConfig, build
 from builders.errors import UserError
 from builders.files import read_json
-from train.config import TrainConfig
 from train.experiment import run
 from train.fusion import FUSIONS
 from train.predict import Predictor
@@ -34,24 +33,11 @@ def rewritten(dataset, tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path, backbones):
-    def make(dataset, out="exp", **options):
-        settings = {
-            "dataset": str(dataset),
-            "out": tmp_path / out,
-            "image_backbone": str(backbones / "vit"),
-            "text_backbone": str(backbones / "bert"),
-            "is_frozen": True,
-            "epochs": 3,
-            "batch_size": 8,
-            "n_seeds": 1,
-            "protocol": "official",
-            "models": ("concat",),
-            "lr": 0.01,
-        }
-        return TrainConfig.model_validate(settings | options)
-
-    return make
+def config(tmp_path, experiment_config):
+    defaults = {"models": ("concat",), "lr": 0.01}
+    return lambda dataset, out="exp", **options: experiment_config(
+        **{"dataset": str(dataset), "out": tmp_path / out, **defaults, **options}
+    )
 
 
 def answers(config, name="concat-official-0"):
