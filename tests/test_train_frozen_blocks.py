@@ -13,7 +13,7 @@ from rich.console import Console
 from builders.errors import UserError
 from builders.files import read_json
 from builders.torch_repair import repair
-from train import frozen_blocks
+from train import features
 from train.augmentation import is_mirrored
 from train.backbones import BackboneConfig, ImageBackbone
 from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data, random_backbones
@@ -133,7 +133,7 @@ def test_positions_that_move_in_training_stay_where_the_states_were_made(tmp_pat
 def test_half_precision_is_taken_beyond_a_size_and_hardly_changes_what_is_predicted(tmp_path, monkeypatch):
     image = encoder("dinov2")
     whole = cached(image, 1, tmp_path / "whole")
-    monkeypatch.setattr(frozen_blocks, "_FLOAT32_BYTES", 1000)
+    monkeypatch.setattr(features, "_FLOAT32_BYTES", 1000)
     told = []
     half = cached(image, 1, tmp_path / "half", told=told)
     assert (whole.states.dtype, half.states.dtype) == (np.float32, np.float16)

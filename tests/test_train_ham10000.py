@@ -130,6 +130,11 @@ def test_the_page_says_which_blocks_are_trained():
         "10 epochs in batches of 32, bfloat16.",
     ]
     assert said_of(config)[6] == "Train images are flipped and shifted at random."
+    assert said_of(config.model_copy(update={"head_epochs": 60}))[5:8] == [
+        "First, 60 epochs of the heads alone, on frozen encoders and images as they are; then",
+        "they learn at the rate of the encoders (LP-FT, https://arxiv.org/abs/2202.10054).",
+        "10 epochs in batches of 32, bfloat16.",
+    ]
 
 
 def test_the_page_says_that_images_were_mirrored_alone_or_not_at_all():

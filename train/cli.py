@@ -70,6 +70,14 @@ def train(
         int, typer.Option(min=1, help="Images per step, in how many parts or processes it may be computed.")
     ] = 32,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the fusion.")] = 1e-3,
+    head_epochs: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Before the others: train the heads alone for N epochs, on backbones that run once; the heads then go "
+            "on at the backbones' learning rates.",
+        ),
+    ] = 0,
     image_lr: Annotated[float, typer.Option(help="Peak learning rate of the image backbone.")] = 5e-5,
     text_lr: Annotated[float, typer.Option(help="Peak learning rate of the text backbone.")] = 2e-5,
     weight_decay: Annotated[
@@ -188,6 +196,7 @@ def train(
         "set_name": set_name,
         "revision": revision,
         "epochs": epochs,
+        "head_epochs": head_epochs,
         "batch_size": batch_size,
         "lr": lr,
         "image_lr": image_lr,

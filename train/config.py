@@ -74,6 +74,7 @@ class TrainConfig(BaseModel):
     text_layers: Annotated[int, Field(ge=0)] | None = None
     caches_frozen_blocks: bool = False  # the image's, before its last blocks; then a mirror image is all augmentation
     lora: Annotated[int, Field(ge=1)] | None = None  # rank of the adapters
+    head_epochs: Annotated[int, Field(ge=0)] = 0  # before the others: heads alone (train/heads_first.py)
 
     # A recipe (train/recipes.py) that the settings come from, and those of it that were given otherwise.
     recipe: str | None = None
@@ -135,6 +136,7 @@ class TrainConfig(BaseModel):
             "--text-layers": self.text_layers,
             "--lora": self.lora,
             "--compile": self.is_compiled or None,
+            "--head-epochs": self.head_epochs or None,
         }
         given = [option for option, value in options.items() if value is not None]
         if self.is_frozen and given:

@@ -22,11 +22,11 @@ from builders.files import sync_folder, write_atomic
 from train.augmentation import is_mirrored
 from train.backbones import Encoded, ImageBackbone, weights_key
 from train.data import Rows
+from train.features import precision_of
 from train.memory import Tell, in_batches, untold
 from train.pixels import PackedPixels
 from train.trained import last_blocks
 
-_FLOAT32_BYTES = 2 << 30  # beyond this many bytes states are kept in half precision, as features are
 _ROWS_AT_ONCE = 16  # through the encoder: on a CPU a tenth faster than 64 (DINOv2-S)
 _TOLERANCE = 1e-3  # of the largest number that an encoder gives
 _OPTION = "--image-layers"
@@ -139,7 +139,7 @@ def cache_frozen_blocks(
 
     first = _checked(backbone, n_layers, pixels_of(slice(0, min(2, n_images)), 0))
     shape = (n_views, n_images, *first.shape[1:])
-    dtype = np.dtype(np.float32 if 4 * np.prod(shape) <= _FLOAT32_BYTES else np.float16)
+    dtype = precision_of(shape)
     n_bytes_each = int(np.prod(shape[2:])) * dtype.itemsize
     folder.mkdir(parents=True, exist_ok=True)
     n_bytes = n_views * n_images * n_bytes_each

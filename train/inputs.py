@@ -18,7 +18,7 @@ from builders.files import write_atomic
 from train.augmentation import augment
 from train.backbones import Encoded, ImageBackbone, TextBackbone, weights_key
 from train.data import Rows
-from train.features import Features
+from train.features import Features, precision_of
 from train.frozen_blocks import FrozenBlocks, begun_with, stand_in
 from train.memory import Tell, in_batches, untold
 from train.model import FusionModel, no_features
@@ -26,7 +26,6 @@ from train.pixels import PackedPixels
 from train.texts import TokenisedTexts
 
 TokensAndPooled = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # (n, n_tokens, dim) and (n, dim), memory-mapped
-_FLOAT32_BYTES = 2 << 30  # cached tokens beyond this many bytes are kept in half precision
 _ROWS_AT_ONCE = 64  # through a frozen backbone
 
 
@@ -210,7 +209,7 @@ def _cache(
         def write(tokens_part: Path) -> None:
             ((_, first),) = in_batches(1, 1, encode, what)
             shape = (n_rows, *first.tokens.shape[1:])
-            dtype = np.float32 if 4 * np.prod(shape) <= _FLOAT32_BYTES else np.float16
+            dtype = precision_of(shape)
             tokens = np.lib.format.open_memmap(tokens_part, mode="w+", dtype=dtype, shape=shape)
             pooled = np.empty((n_rows, shape[-1]), dtype=np.float32)
             for rows, encoded in in_batches(n_rows, _ROWS_AT_ONCE, encode, what, tell):
@@ -218,7 +217,7 @@ def _cache(
                 pooled[rows] = encoded.pooled.float().cpu().numpy()
                 if not np.isfinite(tokens[rows]).all():
                     raise UserError(
-                        f"a frozen backbone gave features that {np.dtype(dtype).name} cannot hold (inf or nan)",
+                        f"a frozen backbone gave features that {dtype.name} cannot hold (inf or nan)",
                         "train without --frozen, or choose another backbone",
                     )
                 on_rows(rows.stop - rows.start)

@@ -13,12 +13,14 @@ import torch
 from rich.console import Console
 
 from builders.files import write_json, write_table
+from train.checkpoint import FILE_NAME
 from train.config import TrainConfig
 from train.controls import CONTROLS
 from train.controls.setting import Controlled, Setting
 from train.data import Examples, Split
 from train.device import threads_for
 from train.evaluate import logits_table, write_evaluation
+from train.heads_first import then_all, train_heads_first
 from train.loop import Fitted, fit, predict_logits
 from train.matrix import Run, model_folder_of, predictions_of, record_of
 from train.model import FusionModel, save_model
@@ -52,16 +54,23 @@ def train_one(
         say(console, f"{this.name}: {message}")
 
     def fit_on(model: FusionModel, rows: Split, settings: TrainConfig, chooses: bool = True) -> Fitted:
+        folder = _checkpoints_of(config, this) / ("" if chooses else _REFIT)
+        if settings.head_epochs:
+            if not processes.told_by_first((folder / FILE_NAME).is_file()):  # else what comes after is under way
+                train_heads_first(
+                    model, inputs, examples.labels, rows, settings, this.seed, folder, processes, tell, chooses
+                )
+            settings = then_all(model, settings)
         with threads_for(model, parts.inputs, config, device):
             return fit(
                 model,
-                controlled.inputs,
+                inputs,
                 examples.labels,
                 rows,
                 settings,
                 this.seed,
                 on_epoch=lambda _: advance(int(chooses)),
-                checkpoints=_checkpoints_of(config, this) / ("" if chooses else _REFIT),
+                checkpoints=folder,
                 fingerprint=examples.fingerprint,
                 processes=processes,
                 tell=tell,

@@ -40,6 +40,7 @@ RECIPES: dict[str, Recipe] = {
             "text_backbone": "google-bert/bert-base-uncased",
             "max_text_tokens": 256,
             "epochs": 10,
+            "head_epochs": 0,
             "batch_size": 32,
             "lr": 1e-3,
             "image_lr": 5e-5,
@@ -61,7 +62,7 @@ RECIPES: dict[str, Recipe] = {
             Assumption(
                 "Learning rates, weight decay, warm-up, batch size and epochs are not in the slides: usual values for "
                 "fine-tuning base-sized encoders, larger for the new head, and a cosine down to zero.",
-                ("lr", "image_lr", "text_lr", "weight_decay", "warmup_fraction", "batch_size", "epochs"),
+                ("lr", "image_lr", "text_lr", "weight_decay", "warmup_fraction", "batch_size", "epochs", "head_epochs"),
             ),
             Assumption(
                 "Fine-tuned, as a column of the slides says: of which layers, and on which loss, it does not say. Here "

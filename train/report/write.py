@@ -173,6 +173,8 @@ def _training(config: dict[str, Any]) -> str:
     if config.get("caches_frozen_blocks"):
         seen = "mirrored at random, not shifted" if config.get("is_augmented") else "not augmented"
         how += f", of the image's the last {config.get('image_layers')} blocks, on images {seen}"
+    if config.get("head_epochs"):
+        how += f", after {config['head_epochs']} epochs of the heads alone"
     return (
         f"{how}; {config.get('epochs')} epochs, batches of {config.get('batch_size')}, learning rate {config.get('lr')}"
     )

@@ -70,12 +70,22 @@ def said_of(config: TrainConfig) -> list[str]:
         said.append(f"{kind} encoder: {Path(backbone).name}, {trained}.")
     return [
         *said,
+        *_said_of_heads(config),
         f"{config.n_epochs} epochs in batches of {config.batch_size}, {'bfloat16' if config.is_bf16 else 'float32'}.",
         *_said_of_augmentation(config),
         "The official split has test images of lesions that are in train too. The clean protocol tests on those whose",
         "lesion is in neither train nor validation; its mix of classes is another, so accuracies must not be compared",
         "across the two protocols.",
         *([f"Only the {config.protocol} protocol was asked for here."] if config.protocol != "both" else []),
+    ]
+
+
+def _said_of_heads(config: TrainConfig) -> list[str]:
+    if not config.head_epochs:
+        return []
+    return [
+        f"First, {config.head_epochs} epochs of the heads alone, on frozen encoders and images as they are; then",
+        "they learn at the rate of the encoders (LP-FT, https://arxiv.org/abs/2202.10054).",
     ]
 
 
@@ -117,6 +127,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Train each model with the seeds 0 to N - 1.")] = 5,
     protocol: Annotated[str, typer.Option(help="official, clean (no lesion in two splits), or both.")] = "both",
     epochs: Annotated[int, typer.Option(min=1, help="How often the training rows are seen.")] = 20,
+    head_epochs: Annotated[int, typer.Option(min=0, help="Before them, the heads alone: so many epochs.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Computed in parts where memory does not do.")] = 64,
     bf16: Annotated[bool, typer.Option(help="Mixed precision; --no-bf16 for a CPU.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
@@ -147,6 +158,7 @@ def main(
         **({} if linear else HEADS),
         image_lr=image_lr,
         epochs=epochs,
+        head_epochs=head_epochs,
         batch_size=batch_size,
         is_bf16=bf16,
         device=device,
