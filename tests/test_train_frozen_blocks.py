@@ -13,7 +13,7 @@ from rich.console import Console
 from builders.errors import UserError
 from builders.files import read_json
 from builders.torch_repair import repair
-from train import features
+from train import mapped
 from train.augmentation import is_mirrored
 from train.backbones import BackboneConfig, ImageBackbone
 from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data, random_backbones
@@ -133,7 +133,7 @@ def test_positions_that_move_in_training_stay_where_the_states_were_made(tmp_pat
 def test_half_precision_is_taken_beyond_a_size_and_hardly_changes_what_is_predicted(tmp_path, monkeypatch):
     image = encoder("dinov2")
     whole = cached(image, 1, tmp_path / "whole")
-    monkeypatch.setattr(features, "_FLOAT32_BYTES", 1000)
+    monkeypatch.setattr(mapped, "_FLOAT32_BYTES", 1000)
     told = []
     half = cached(image, 1, tmp_path / "half", told=told)
     assert (whole.states.dtype, half.states.dtype) == (np.float32, np.float16)
@@ -232,7 +232,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(tmp_path, monkeypatch):
     with pytest.raises(UserError) as raised:
         cached(encoder("vit"), 1, tmp_path)
     assert str(raised.value) == (
-        f"{tmp_path} has 0.01 MB free, and what enters the first trained block takes 0.07 MB more\n"
+        f"{tmp_path} has 0.01 MB free, and what enters the first trained block and is not there yet takes 0.07 MB\n"
         "  fix: make room, choose --no-augment (no mirror images), or leave --cache-frozen-blocks out"
     )
 

@@ -9,8 +9,7 @@ import torch
 
 from builders.errors import UserError
 from builders.files import read_json
-from train import features as kept_features
-from train import loop, one_run
+from train import loop, mapped, one_run
 from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data, random_backbones
 from train.config import TrainConfig
 from train.controls.setting import OtherText
@@ -81,7 +80,7 @@ def test_heads_alone_learn_and_encoders_stay_as_they_are(name, tmp_path):
 
 
 def test_large_tokens_are_kept_in_half_precision_and_what_it_cannot_hold_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_features, "_FLOAT32_BYTES", 1000)
+    monkeypatch.setattr(mapped, "_FLOAT32_BYTES", 1000)
     model, inputs = model_of("attention_pooling"), Watched()
     kept = features_once(model, inputs, USED, len(LABELS), config(), tmp_path)
     assert kept.image[0].dtype == kept.text[0].dtype == np.float16

@@ -273,7 +273,8 @@ def _tell_plan(config: "TrainConfig", json: bool) -> None:
         typer.echo(f"- {line}")
     for name, value in settings.items():
         typer.echo(f"{name}: {value}")
-    typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each, and controls; nothing was started")
+    before = f" after {config.head_epochs} of the heads alone" if config.head_epochs else ""
+    typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each{before}, and controls; nothing was started")
 
 
 @app.command(name="train-features")

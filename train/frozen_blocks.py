@@ -5,7 +5,6 @@ gets what was kept in place of what it is given; masks, rotary positions and all
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from builders.files import sync_folder, write_atomic
 from train.augmentation import is_mirrored
 from train.backbones import Encoded, ImageBackbone, weights_key
 from train.data import Rows
-from train.features import precision_of
+from train.mapped import check_room, precision_of, size_of
 from train.memory import Tell, in_batches, untold
 from train.pixels import PackedPixels
 from train.trained import last_blocks
@@ -150,16 +149,11 @@ def cache_frozen_blocks(
     tell(
         f"what enters block {n_blocks - n_layers + 1} of {n_blocks} of {type(backbone.model).__name__} is computed once"
         f" for {n_images:,} photographs{' and their mirror images' if n_views > 1 else ''}:"
-        f" {_size(n_bytes)} in {dtype.name}, below {cache}"
+        f" {size_of(n_bytes)} in {dtype.name}, below {cache}"
         + (f"; {n_computed:,} of {n_views * n_images:,} are there" if n_computed else "")
     )
-    free = shutil.disk_usage(folder).free
-    if free < n_lacking * n_bytes_each:
-        raise UserError(
-            f"{cache} has {_size(free)} free, and what enters the first trained block takes"
-            f" {_size(n_lacking * n_bytes_each)} more",
-            f"make room, choose --no-augment (no mirror images), or {_LEAVE_OUT}",
-        )
+    room = f"make room, choose --no-augment (no mirror images), or {_LEAVE_OUT}"
+    check_room(cache, n_lacking * n_bytes_each, "what enters the first trained block and is not there yet", room)
     states = np.lib.format.open_memmap(part, mode="r+" if is_begun else "w+", dtype=dtype, shape=shape)
     on_images(n_computed)
     for view in range(n_views):
@@ -214,7 +208,3 @@ def _checked(backbone: ImageBackbone, n_layers: int, pixels: Tensor) -> Tensor:
     if not is_same:
         raise UserError(f"{name} does not give the same when it is begun at one of its blocks", _LEAVE_OUT)
     return states
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e7 else f"{n_bytes / 1e6:.2f} MB"

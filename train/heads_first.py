@@ -17,13 +17,15 @@ from builders.errors import UserError
 from train.config import TrainConfig
 from train.data import Rows, Split
 from train.device import threads_for
-from train.features import Features, precision_of
+from train.features import Features
 from train.inputs import CachedInputs, Inputs
 from train.loop import fit
+from train.mapped import new_array, precision_of
 from train.memory import Tell, in_batches, untold
 from train.model import FusionModel
 from train.processes import ALONE, Processes
 
+_LEAVE_OUT = "leave --head-epochs out"
 _KEPT = "features"  # in a run's folder of checkpoints, while its heads are trained
 
 
@@ -82,7 +84,7 @@ def features_once(
     """What `model` sees of `rows`, out of `n_rows` in all, as inputs that need no encoder; other rows are zeros.
 
     Tokens, where the fusion reads them, are memory-mapped below `folder`. Raises `UserError` where one row does not fit
-    in memory, and on features that half precision cannot hold.
+    in memory, and on features that half precision cannot hold, and where the disk has no room.
     """
     model.eval()
     device = next(model.fusion.parameters()).device
@@ -107,9 +109,7 @@ def features_once(
         for name, array in arrays.items():
             values = getattr(found, name).float().cpu().numpy()
             if np.abs(values).max(initial=0.0) > np.finfo(array.dtype).max:
-                raise UserError(
-                    f"a backbone gave features that {array.dtype.name} cannot hold", "leave --head-epochs out"
-                )
+                raise UserError(f"a backbone gave features that {array.dtype.name} cannot hold", _LEAVE_OUT)
             if name == "text_tokens":
                 array[rows[part], :length] = values
             else:
@@ -124,4 +124,4 @@ def _zeros(shape: tuple[int, ...], path: Path | None = None) -> npt.NDArray[Any]
     if path is None or 0 in shape:
         return np.zeros(shape, dtype=np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=precision_of(shape), shape=shape)
+    return new_array(path, shape, precision_of(shape), "what the heads see", f"make room, or {_LEAVE_OUT}")

@@ -18,8 +18,9 @@ from builders.files import write_atomic
 from train.augmentation import augment
 from train.backbones import Encoded, ImageBackbone, TextBackbone, weights_key
 from train.data import Rows
-from train.features import Features, precision_of
+from train.features import Features
 from train.frozen_blocks import FrozenBlocks, begun_with, stand_in
+from train.mapped import new_array, precision_of
 from train.memory import Tell, in_batches, untold
 from train.model import FusionModel, no_features
 from train.pixels import PackedPixels
@@ -210,7 +211,7 @@ def _cache(
             ((_, first),) = in_batches(1, 1, encode, what)
             shape = (n_rows, *first.tokens.shape[1:])
             dtype = precision_of(shape)
-            tokens = np.lib.format.open_memmap(tokens_part, mode="w+", dtype=dtype, shape=shape)
+            tokens = new_array(tokens_part, shape, dtype, f"the cache of {what}")
             pooled = np.empty((n_rows, shape[-1]), dtype=np.float32)
             for rows, encoded in in_batches(n_rows, _ROWS_AT_ONCE, encode, what, tell):
                 tokens[rows] = encoded.tokens.float().cpu().numpy()

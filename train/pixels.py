@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from builders.decode import BadImageError, decode_rgb
 from builders.errors import UserError
 from builders.files import read_json, write_atomic
+from train.mapped import new_array
 
 PackedPixels = npt.NDArray[np.uint8]  # (n_images, height_px, width_px, 3)
 
@@ -140,7 +141,7 @@ def pack_pixels(
 def _pack(
     read_image: Callable[[int], bytes], n_images: int, config: PixelConfig, part: Path, on_image: Callable[[], None]
 ) -> None:
-    packed = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(n_images, *config.crop_px, 3))
+    packed = new_array(part, (n_images, *config.crop_px, 3), np.uint8, "the cache of packed pixels")
 
     def decode(row: int) -> PackedPixels:
         try:
