@@ -8,10 +8,14 @@ import zipfile
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, f1_score
 
 from builders.dataset_folder import read_sets
 from builders.errors import UserError
@@ -160,6 +164,23 @@ def test_a_laptops_command_trains_last_blocks_on_one_protocol(fine_tune, tmp_pat
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "Train images are mirrored at random" in page
     assert "Image encoder: vit, blocks trained, from the last: 1, at a learning rate of 0.0002." in page
+
+
+def test_the_official_protocol_alone_is_also_told_on_lesions_that_it_has_not_seen(fine_tune, tmp_path):
+    fine_tune(image_layers=1, text_layers=0, protocol="official", model=["concat", "image_only"], seeds=2)
+    page = (tmp_path / "page.md").read_text(encoding="utf-8").splitlines()
+    start = page.index("The same models on the 2 test images whose lesion is in neither train nor validation:")
+    for line, model in zip(page[start + 4 : start + 6], ("concat", "image_only"), strict=True):
+        accuracies, f1s = [], []
+        for seed in range(2):
+            rows = pq.read_table(tmp_path / "work" / "experiment" / "predictions" / f"{model}-official-{seed}.parquet")
+            unseen = rows.filter(pc.is_in(rows["group"], pa.array(["mel-test-1", "nv-test-1"]))).to_pydict()
+            assert len(unseen["label"]) == 2
+            accuracies.append(100 * accuracy_score(unseen["label"], unseen["predicted"]))
+            f1s.append(f1_score(unseen["label"], unseen["predicted"], average="macro"))
+        name, right, _, f1, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        assert (name, right, f1) == (model, f"{np.mean(accuracies):.2f}", f"{np.mean(f1s):.4f}")
+    assert page[start + 6] == ""
 
 
 @pytest.mark.parametrize(

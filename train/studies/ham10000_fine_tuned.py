@@ -22,6 +22,7 @@ from train.studies import run_study, write_results
 from train.studies.ham10000 import COLUMNS, HEADS, METADATA, MODELS, sentence
 from train.studies.sentence_dataset import write_dataset
 from train.studies.sentences import read_rows
+from train.studies.unseen_groups import on_unseen_groups
 
 IMAGES = "images_200x150.zip"
 IMAGE_LR: float = TrainConfig.model_fields["image_lr"].default
@@ -165,7 +166,9 @@ def main(
     )
     whole = image_layers is None and text_layers is None
     title = f"HAM10000 on DermaMNIST's split, encoders {'fine-tuned' if whole else 'partly unfrozen'}"
-    write_results(out, title, said_of(config), {"Whole models": run(config).folder})
+    folder = run(config).folder
+    unseen = ["", *on_unseen_groups(config, "lesion")] if config.protocol == "official" else []
+    write_results(out, title, [*said_of(config), *unseen], {"Whole models": folder})
 
 
 if __name__ == "__main__":
