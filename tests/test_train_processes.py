@@ -87,10 +87,15 @@ def test_the_command_trains_in_two_processes_and_the_first_alone_writes(tmp_path
         "--protocol", "official", "--json",
     ]  # fmt: skip
     done = subprocess.run(
-        torchrun(2, *command), check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        torchrun(2, *command, "--head-epochs", 1),
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
     )
     assert json.loads(done.stdout)["protocols"] == ["official"]  # printed once
-    assert done.stderr.count("concat-official-0: validation macro-F1") == 1
+    for line in ("heads first, on frozen encoders: validation macro-F1", "validation macro-F1"):
+        assert done.stderr.count(f"concat-official-0: {line}") == 1
     written = sorted(path.relative_to(tmp_path / "exp").as_posix() for path in (tmp_path / "exp").glob("*"))
     folders = ["cache", "checkpoints", "distances", "missing", "models", "predictions", "validation"]
     assert written == sorted([*folders, "config.json", "report.html", "results.json"])

@@ -43,7 +43,8 @@ def train_heads_first(
 ) -> None:
     """Train the fusion of `model` for `config.head_epochs` epochs, the encoders as they are; of them the best is kept.
 
-    Where it does not choose, the last one. Test rows are not looked at. Tokens are kept below `folder` meanwhile.
+    Where it does not choose, the last one, and no score is told: validation is trained on then. Test rows are not
+    looked at. Tokens are kept below `folder` meanwhile.
     """
     settings = config.model_copy(update={"is_frozen": True, "epochs": config.head_epochs})
     kept = folder / f"{_KEPT}-{processes.number}"
@@ -58,10 +59,11 @@ def train_heads_first(
             )  # fmt: skip
     finally:
         shutil.rmtree(kept, ignore_errors=True)
-    tell(
-        f"heads first, on frozen encoders: validation macro-F1 {done.best.validation_macro_f1:.3f} in epoch "
-        f"{done.best.epoch} of {config.head_epochs}"
-    )
+    if chooses:
+        tell(
+            f"heads first, on frozen encoders: validation macro-F1 {done.best.validation_macro_f1:.3f} in epoch "
+            f"{done.best.epoch} of {config.head_epochs}"
+        )
 
 
 def then_all(model: FusionModel, config: TrainConfig) -> TrainConfig:
