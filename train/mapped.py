@@ -19,7 +19,7 @@ def precision_of(shape: tuple[int, ...]) -> np.dtype[Any]:
 
 def new_array(
     path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, what: str, fix: str = "make room"
-) -> npt.NDArray[Any]:
+) -> np.memmap[Any, np.dtype[Any]]:
     """An array of zeros in the .npy file `path`; raises `UserError` where the disk cannot hold it."""
     check_room(path.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, what, fix)
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
