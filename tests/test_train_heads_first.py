@@ -12,8 +12,10 @@ from builders.files import read_json
 from train import loop, mapped, one_run
 from train.bench.shapes import CLASS_NAMES, SHAPES, learnable_data, random_backbones
 from train.config import TrainConfig
+from train.controls import CONTROLS
 from train.controls.setting import OtherText
 from train.experiment import run
+from train.fusion import FUSIONS
 from train.heads_first import features_once, then_all, train_heads_first
 from train.inputs import LiveInputs
 from train.model import FusionModel
@@ -181,3 +183,12 @@ def test_empty_text_stays_empty_where_it_is_kept(tmp_path):
     object.__setattr__(texts.texts, "mask", np.zeros_like(TEXTS.mask))
     kept = features_once(model, texts, USED, len(LABELS), config(), tmp_path)
     assert not kept.features(model, USED).text_mask.any()
+
+
+@pytest.mark.slow
+def test_every_fusion_and_control_has_heads_that_can_be_first(experiment_config, backbones):
+    settings = fine_tuned(
+        experiment_config, models=("every",), controls=("all",), epochs=1, head_epochs=1, lora=2,
+        second_image_backbone=str(backbones / "vit"),
+    )  # fmt: skip
+    assert len(run(settings).trained) == len(FUSIONS) + len(CONTROLS) + 1
