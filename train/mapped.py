@@ -20,7 +20,10 @@ def precision_of(shape: tuple[int, ...]) -> np.dtype[Any]:
 def new_array(
     path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, what: str, fix: str = "make room"
 ) -> np.memmap[Any, np.dtype[Any]]:
-    """An array of zeros in the .npy file `path`; raises `UserError` where the disk cannot hold it."""
+    """An array of zeros of `shape` in the new .npy file `path`, whose folder is there.
+
+    Raises `UserError` where the disk cannot hold it: `what` takes the room, `fix` is what to do.
+    """
     check_room(path.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, what, fix)
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
@@ -36,5 +39,5 @@ def check_room(folder: Path, n_bytes: int, what: str, fix: str) -> None:
 
 
 def size_of(n_bytes: int) -> str:
-    """For people: in GB, or in MB where that is little."""
+    """Bytes for people: in GB (1e9), or in MB (1e6) below a hundredth of one."""
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e7 else f"{n_bytes / 1e6:.2f} MB"

@@ -167,7 +167,7 @@ def main(
     whole = image_layers is None and text_layers is None
     title = f"HAM10000 on DermaMNIST's split, encoders {'fine-tuned' if whole else 'partly unfrozen'}"
     folder = run(config).folder
-    unseen = ["", *on_unseen_groups(config, "lesion")] if config.protocol == "official" else []
+    unseen = on_unseen_groups(config, "lesion") if config.protocol == "official" else []
     write_results(out, title, [*said_of(config), *unseen], {"Whole models": folder})
 
 

@@ -11,7 +11,7 @@ from train.table.predictions import read_predictions
 
 
 def on_unseen_groups(config: TrainConfig, of: str) -> list[str]:
-    """Markdown lines: a table of accuracy in %, macro-F1 and both 95 % intervals, means over seeds.
+    """Markdown lines, the first one empty: accuracy in %, macro-F1 in [0, 1], both 95 % intervals; means over seeds.
 
     A test image counts whose group (`of` names it in the singular) has no image in train or validation. Nothing where
     every image counts, or none.
@@ -25,6 +25,7 @@ def on_unseen_groups(config: TrainConfig, of: str) -> list[str]:
     groups, labels = [tested.groups[row] for row in rows], tested.labels[rows]
     drawn = draw_groups(groups)
     lines = [
+        "",
         f"The same models on the {len(rows):,} test images whose {of} is in neither train nor validation:",
         "",
         "| model | acc. | 95 % | F1 | 95 % |",
