@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
 from train.statistics.bootstrap import draw_groups, draw_seeds, interval, resample
-from train.statistics.interval import t_interval, t_probability, t_quantile
+from train.statistics.interval import median_interval, t_interval, t_probability, t_quantile
 from train.statistics.paired import holm, mcnemar_exact, plurality
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
@@ -118,6 +118,19 @@ def test_the_interval_is_that_of_all_possible_resamples():
     found = (resample(labels, predicted, drawn).accuracy * weights).sum(axis=1)
     assert found.mean() == pytest.approx(np.mean(every), abs=0.01)
     assert found.std() == pytest.approx(np.std(every), abs=0.01)
+
+
+@pytest.mark.parametrize("n", [6, 7, 20, 21, 100])
+def test_the_interval_of_a_median_is_the_one_that_the_sign_test_does_not_reject(n):
+    found = median_interval([float(number) for number in reversed(range(n))])
+    kept = [m for m in range(n) if stats.binomtest(m, n).pvalue > 0.05]  # how many may lie below the median
+    assert found is not None
+    assert (found.low, found.high) == (kept[0] - 1, kept[-1])
+
+
+def test_five_values_say_nothing_sure_about_their_median():
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+    assert median_interval([]) is None
 
 
 def test_resamples_are_a_function_of_the_seed():

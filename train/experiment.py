@@ -19,6 +19,7 @@ from train.data import Examples, Split, load_examples, split_of
 from train.device import device_of, threads_for
 from train.distances import lacks_distances, write_distances
 from train.evaluate import logits_table
+from train.heap import keep_freed_memory
 from train.imbalance import IMBALANCE
 from train.jobs import train_at_once
 from train.matrix import Run, emap_runs, model_folder_of, predictions_of, record_of, records, runs_of
@@ -74,6 +75,7 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
         say(console, f"{len(skipped)} of {len(runs)} runs are finished already and are skipped")
 
     device = device_of(config)
+    keep_freed_memory(device)
     with_distances = processes.told_by_first(
         lacks_distances(config, examples)
     )  # also those of an earlier program's runs

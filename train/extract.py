@@ -23,6 +23,7 @@ from builders.index import no_image_error
 from builders.sources import Source, open_source, pinned
 from train.attention_maps import patch_grid
 from train.backbones import ImageBackbone, load_image_backbone, weights_key
+from train.heap import keep_freed_memory
 from train.memory import Tell, in_batches, is_out_of_memory
 from train.pixels import PixelConfig, resize_and_crop
 from train.progress import progress_bar, say
@@ -59,6 +60,7 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
     if out.suffix.lower() not in (".npz", ".parquet"):
         raise UserError(f"{out} ends neither in .npz nor in .parquet", "--out features.npz")
     images = pinned(images)
+    keep_freed_memory(torch.device(config.device))
     console = Console(stderr=True)
     told: set[str] = set()
 

@@ -18,6 +18,7 @@ from train.controls import CONTROLS
 from train.controls.setting import Setting
 from train.data import Examples, load_examples, split_of
 from train.device import device_of
+from train.heap import keep_freed_memory
 from train.matrix import Run, longest_first
 from train.one_run import train_one
 from train.parts import Parts, load_parts
@@ -84,6 +85,7 @@ class _Job:
 def _read(job: _Job) -> tuple[Examples, Parts]:
     datasets.disable_progress_bars()
     torch.set_num_threads(max(1, n_cores() // job.n_processes))
+    keep_freed_memory(device_of(job.config))
     examples = load_examples(job.config)
     if examples.fingerprint != job.fingerprint:
         raise UserError(

@@ -26,6 +26,7 @@ from train.config import PAPER_MODELS, TrainConfig
 from train.data import Split
 from train.device import threads_for
 from train.given_tower import GivenFeatures
+from train.heap import keep_freed_memory
 from train.inputs import CachedInputs
 from train.loop import fit, predict_logits
 from train.matrix import longest_first
@@ -159,6 +160,7 @@ def _read(bench: FrozenBench, folder: Path) -> tuple[CachedInputs, npt.NDArray[n
     """What was made up, once in each process: features that are memory-mapped, labels, and rows to train, choose and
     test on; and from then on this process has its share of the cores."""
     torch.set_num_threads(max(1, n_cores() // bench.n_jobs))
+    keep_freed_memory(torch.device("cpu"))
     image, text = (
         (np.load(folder / f"{kind}.npy", mmap_mode="r"), np.load(folder / f"{kind}-pooled.npy"))
         for kind in ("image", "text")

@@ -16,6 +16,7 @@ from train.bench.shapes import CLASS_NAMES, SHAPES, Shape, learnable_data, rando
 from train.bench.trainer import TrainerLoop
 from train.bench.turns import FUSION, ratio, take_turns
 from train.config import TrainConfig
+from train.heap import keep_freed_memory
 from train.inputs import LiveInputs
 from train.loop import fit, predict_logits
 from train.metrics import accuracy
@@ -48,6 +49,7 @@ def bench_train(bench: BenchConfig, command: str, machine: dict[str, Any], at: s
         dataset="random", out=bench.out, epochs=bench.n_rounds + 1, batch_size=bench.batch_size,
         is_bf16=device.type == "cuda",
     )  # fmt: skip
+    keeps = keep_freed_memory(device)
     loops = take_turns(shape, config, device, bench.n_steps)
     flops = BareLoop(FUSION, shape, config, device).flops()
     steps_per_s = bench.n_steps / median(loops["ours"])
@@ -65,6 +67,7 @@ def bench_train(bench: BenchConfig, command: str, machine: dict[str, Any], at: s
             "rounds": bench.n_rounds,
             "bf16": config.is_bf16,
             "threads": torch.get_num_threads(),
+            "keeps_freed_memory": keeps,
         },
         "round_seconds": loops,
         "steps_per_s": {name: bench.n_steps / median(seconds) for name, seconds in loops.items()},

@@ -18,6 +18,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     gpus = ", ".join(host["gpus"]) or "no GPU"
     mfu = "" if result["mfu"] is None else f", {result['mfu']:.1%} of the device's peak (MFU)"
+    kept = "All of them keep what they free (mallopt), as `train` does. " if settings["keeps_freed_memory"] else ""
     lines = [
         "# train: what a step costs",
         "",
@@ -28,22 +29,28 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{shape['image_px']} px in patches of {shape['patch_px']}, {shape['n_text_tokens']} tokens, "
         f"{settings['fusion']}, batches of {settings['batch_size']}{', bf16' if settings['bf16'] else ''}, "
         f"{settings['threads']} threads.",
-        f"{settings['rounds']} rounds of {settings['steps_per_round']} steps each, in turns, behind one that is not "
-        f"timed; medians. Ours: {result['images_per_s']:.1f} images/s, {result['flops_per_step'] / 1e9:.1f} GFLOP per "
-        f"step{mfu}.",
+        f"{settings['rounds']} rounds of {settings['steps_per_round']} steps each, in turns whose order changes, "
+        f"behind one that is not timed; medians. {kept}Ours: {result['images_per_s']:.1f} images/s, "
+        f"{result['flops_per_step'] / 1e9:.1f} GFLOP per step{mfu}.",
         "",
         "| loop | steps/s |",
         "| --- | ---: |",
     ]
     lines += [f"| {name}: {WAYS[name]} | {value:.3f} |" for name, value in result["steps_per_s"].items()]
-    lines += ["", "| ratio of a round | median | least | greatest | wanted |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines += [
+        "",
+        "| ratio of a round | median | 95 % interval | least | greatest | wanted |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for name, title, wanted in (
         ("ours_to_bare", "ours ÷ bare, steps/s", "≥ 0.95"),
         ("ours_to_trainer", "ours ÷ Trainer, steps/s", "≥ 1.00"),
         ("attention_pooling_to_both_alone", "time of attention pooling ÷ (image only + text only)", "≤ 1.05"),
     ):
         ratio = ratios[name]
-        lines.append(f"| {title} | {ratio['median']:.3f} | {ratio['least']:.3f} | {ratio['greatest']:.3f} | {wanted} |")
+        interval = "–" if ratio["interval"] is None else "{:.3f} to {:.3f}".format(*ratio["interval"])
+        numbers = f"{ratio['median']:.3f} | {interval} | {ratio['least']:.3f} | {ratio['greatest']:.3f}"
+        lines.append(f"| {title} | {numbers} | {wanted} |")
     if result["accuracy"]:
         lines += [
             "",

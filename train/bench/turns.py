@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from train.history import Epoch
 from train.inputs import Inputs, LiveInputs
 from train.loop import fit
 from train.model import FusionModel
+from train.statistics.interval import median_interval
 from train.texts import TokenisedTexts
 
 FUSION = "attention_pooling"
@@ -50,17 +51,27 @@ class _Clocked:
         return time.perf_counter()
 
 
-def ratio(numerator_s: list[float], denominator_s: list[float]) -> dict[str, float]:
-    """Round by round, because the contenders of a round met the same machine; the median, and the extremes."""
+def ratio(numerator_s: list[float], denominator_s: list[float]) -> dict[str, Any]:
+    """Round by round, because the contenders of a round met the same machine.
+
+    The median of the rounds' ratios, its 95 % interval [low, high] (None for fewer than six rounds), and the extremes.
+    """
     ratios = [one / other for one, other in zip(numerator_s, denominator_s, strict=True)]
-    return {"median": median(ratios), "least": min(ratios), "greatest": max(ratios)}
+    interval = median_interval(ratios)
+    return {
+        "median": median(ratios),
+        "interval": None if interval is None else [interval.low, interval.high],
+        "least": min(ratios),
+        "greatest": max(ratios),
+    }
 
 
 def take_turns(shape: Shape, config: TrainConfig, device: torch.device, n_steps: int) -> dict[str, list[float]]:
     """Seconds of each round: the `n_steps` of our epochs, validation not counted, and after each the others' turns.
 
     There is a round for each epoch of `config`, and the first, which warms up, is not among the results. Rounds of few
-    steps are better than long ones where the machine's speed varies from minute to minute.
+    steps are better than long ones where the machine's speed varies from minute to minute. The others' order is another
+    in each round, so that nobody always has the caches of the same one before it.
     """
     n_train = (N_WARM_UP + n_steps) * config.batch_size
     theirs_too = np.arange(n_train + N_READ_AHEAD * config.batch_size)
@@ -80,9 +91,9 @@ def take_turns(shape: Shape, config: TrainConfig, device: torch.device, n_steps:
     clocked = _Clocked(inputs)
     seconds: dict[str, list[float]] = {"ours": clocked.seconds, **{name: [] for name in turns}}
 
-    def others_turn(_: Epoch) -> None:
-        for name, turn in turns.items():
-            seconds[name].append(turn())
+    def others_turn(done: Epoch) -> None:
+        for name in np.random.default_rng(done.epoch).permutation(list(turns)):
+            seconds[name].append(turns[name]())
 
     ours = FusionModel(FUSION, CLASS_NAMES, *random_backbones(shape)).to(device)
     fit(ours, cast(Inputs, clocked), labels, split, config, 0, others_turn)

@@ -1,4 +1,4 @@
-"""An interval, and the one over seeds that assumes normal seeds: Student's t."""
+"""An interval; the one over seeds that assumes normal seeds: Student's t; that of a median, which does not."""
 
 import math
 from collections.abc import Sequence
@@ -25,6 +25,21 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
         return None
     half = t_quantile(level, n - 1) * stdev(values) / math.sqrt(n)
     return Interval(mean(values) - half, mean(values) + half)
+
+
+def median_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """From the k-th least to the k-th greatest of `values`, with the greatest k that covers the median often enough.
+
+    At least `level` of such intervals do, however the values are distributed, as long as they are independent. None
+    where even the extremes do not: with fewer than six values at 95 %.
+    Conover 1999, "Practical Nonparametric Statistics", 3.2.
+    """
+    ordered, n = sorted(values), len(values)
+    n_outside, tail = 0, 0.0  # P(at most that many values below the median), half of what may be missed
+    while n_outside < n and tail + math.comb(n, n_outside) / 2**n <= (1 - level) / 2:
+        tail += math.comb(n, n_outside) / 2**n
+        n_outside += 1
+    return Interval(ordered[n_outside - 1], ordered[n - n_outside]) if n_outside else None
 
 
 def t_quantile(level: float, n_free: int) -> float:
