@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from train.cli import app
 from train.config import PAPER_MODELS, TrainConfig
-from train.features import Features
+from train.features import Features, Scaling
 from train.fusion import FUSIONS
 from train.table import PUBLISHED
 
@@ -312,6 +312,55 @@ def test_attention_pooling_starts_as_the_mean_over_tokens(checked):
     image, text = checked[0].FUSIONS["attention_pooling"](4, 6, 3).attention(features)
     torch.testing.assert_close(image, torch.full((3, 5), 1 / 5))
     torch.testing.assert_close(text, features.text_mask / features.text_mask.sum(dim=1, keepdim=True))
+
+
+UNCHECKED = (
+    SimpleNamespace(FUSIONS=FUSIONS),
+    SimpleNamespace(Features=Features),
+)  # beartype knows Scaling of one import
+
+
+def scalings(dtype=torch.float64, offset=3.0):
+    """One `Scaling` per modality, for features as `make` gives them: offsets as encoders have them, scales too."""
+    made = []
+    for dim in (4, 6):
+        scaling = Scaling(dim).to(dtype)
+        scaling.mean.copy_(offset * torch.randn(dim))
+        scaling.sd.copy_(torch.rand(dim) * 5 + 0.1)
+        made.append(scaling)
+    return made
+
+
+def test_attention_pooling_scales_one_vector_as_if_it_scaled_every_token():
+    fusion, features = make(UNCHECKED, "attention_pooling", seed=1)
+    features.text_mask[0] = False
+    image, text = scalings()
+    scaled = replace(features, image_tokens=image(features.image_tokens), text_tokens=text(features.text_tokens))
+    for folded, plain in zip(fusion.attention(features, image, text), fusion.attention(scaled), strict=True):
+        torch.testing.assert_close(folded, plain)
+    gradients = []
+    for logits in (fusion(features, image, text), fusion(scaled)):
+        fusion.zero_grad()
+        logits.square().sum().backward()
+        gradients.append([logits, *(parameter.grad.clone() for parameter in fusion.parameters())])
+    torch.testing.assert_close(*gradients)
+    without = without_text(features)
+    zeros = replace(without, image_tokens=image(without.image_tokens))
+    torch.testing.assert_close(fusion(without, image, text), fusion(zeros))  # the scaling adds nothing to no text
+
+
+def test_attention_pooling_keeps_its_digits_in_mixed_precision_where_features_share_an_offset():
+    fusion, features = make(UNCHECKED, "attention_pooling", seed=1, dtype=torch.float32)
+    image, text = scalings(torch.float32, offset=0.0)
+    image.sd.fill_(1.0)
+    image.mean.fill_(300.0)
+    features = replace(features, image_tokens=features.image_tokens + 300)
+    exact = fusion.attention(features, image, text)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = fusion.attention(features, image, text)[0]
+        logits = fusion(features, image, text)
+    torch.testing.assert_close(mixed, exact)
+    torch.testing.assert_close(logits.float(), fusion(features, image, text), rtol=0.05, atol=0.05)
 
 
 def test_late_logits_start_as_the_mean_of_two_answers_and_leave_the_image_alone_without_text(checked):

@@ -32,14 +32,14 @@ def attention_of(model: FusionModel, features: Features) -> tuple[Tensor, Tensor
 
     The fusion is asked about the very features that it was given for the logits, whatever is done to them before.
     """
-    given: list[Features] = []
-    watch = model.fusion.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+    given: list[Any] = []
+    watch = model.fusion.register_forward_pre_hook(lambda _, arguments: given.append(arguments))
     try:
         logits = model(features)
     finally:
         watch.remove()
     fusion: Any = model.fusion
-    image, text = fusion.attention(given[0])
+    image, text = fusion.attention(*given[0])
     return logits, image, text
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from train.chance import uniform
 from train.data import Rows
-from train.features import Features
-from train.model import FusionModel, Scaling
+from train.features import Features, Scaling
+from train.model import FusionModel
 
 
 def without_text(features: Features, dropped: Bool[Tensor, " batch"]) -> Features:

@@ -24,7 +24,7 @@ from train.backbones import (
     load_tokenizer,
     weights_key,
 )
-from train.features import Features
+from train.features import Features, Scaling
 from train.fusion import FUSIONS
 from train.given_tower import ARCHITECTURE, GivenFeatures
 from train.model_card import model_card
@@ -33,26 +33,6 @@ from train.pixels import PixelConfig
 FORMAT = "vl-dermnet-model"
 FORMAT_VERSION = 1
 MODEL_TYPE = "vl-dermnet"  # by which transformers finds the classes of train/auto.py
-
-
-class Scaling(nn.Module):
-    """`(x - mean) / sd` per dimension, with numbers measured on the train split; does nothing until they are set.
-
-    Backbones differ by orders of magnitude in scale, so one learning rate would not fit all heads. It is affine: what
-    a linear layer or the paper's attention pooling can express stays the same. It is part of the saved model.
-    """
-
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("sd", torch.ones(dim))
-
-    def forward(self, x: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
-        """`x`, scaled."""
-        return (x - self.mean).div_(self.sd)  # tokens of a batch fill tens of MiB: one copy of them, not two
 
 
 class FusionModel(nn.Module):
@@ -119,13 +99,19 @@ class FusionModel(nn.Module):
         """One logit per class, from features as `encode` gives them."""
         mask = features.text_mask
         has_text = mask.any(dim=1, keepdim=True)  # (batch, 1)
+        features = replace(
+            features,
+            image_pooled=self.scaling["image_pooled"](features.image_pooled),
+            text_pooled=self.scaling["text_pooled"](features.text_pooled).masked_fill_(~has_text, 0.0),
+        )
+        image_tokens, text_tokens = self.scaling["image_tokens"], self.scaling["text_tokens"]
+        if self.fusion.scales_tokens:
+            return self.fusion(features, image_tokens, text_tokens)
         return self.fusion(
-            Features(
-                image_tokens=self.scaling["image_tokens"](features.image_tokens),
-                image_pooled=self.scaling["image_pooled"](features.image_pooled),
-                text_tokens=self.scaling["text_tokens"](features.text_tokens).masked_fill_(~mask.unsqueeze(-1), 0.0),
-                text_pooled=self.scaling["text_pooled"](features.text_pooled).masked_fill_(~has_text, 0.0),
-                text_mask=mask,
+            replace(
+                features,
+                image_tokens=image_tokens(features.image_tokens),
+                text_tokens=text_tokens(features.text_tokens).masked_fill_(~mask.unsqueeze(-1), 0.0),
             )
         )
 

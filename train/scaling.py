@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from train.data import Rows
-from train.features import Features
+from train.features import Features, Scaling
 from train.inputs import Inputs
 from train.memory import Tell, in_batches, untold
-from train.model import FusionModel, Scaling
+from train.model import FusionModel
 
 _SCALING_ROWS = 2048  # enough rows of train to measure the features' scale on
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from train.features import Features
+from train.features import Features, Scaling
 from train.fusion.base import Fusion
 from train.fusion.head import head
 
@@ -18,11 +18,16 @@ class AttentionPooling(Fusion):
     Padding gets a weight of exactly zero; a row with no text at all gets `T_p = 0`.
     Zero-initialised scores: training starts from the mean over tokens.
 
+    V and T are scaled tokens. A softmax does not see what all scores share, and a weighted sum can be scaled itself:
+    so the tokens are read as they are, and a step costs a third less. In single precision also under autocast: half
+    of it would round what the means share.
+
     Shape: image_tokens (batch, n_image, image_dim), text_tokens (batch, n_text, text_dim), text_mask (batch, n_text)
     -> (batch, n_classes)
     """
 
     uses_tokens = True
+    scales_tokens = True
 
     def __init__(
         self, image_dim: int, text_dim: int, n_classes: int, hidden_dims: tuple[int, ...] = (), dropout: float = 0.0
@@ -34,18 +39,37 @@ class AttentionPooling(Fusion):
         nn.init.zeros_(self.image_score.weight)
         nn.init.zeros_(self.text_score.weight)
 
-    def forward(self, features: Features) -> Float[Tensor, "batch n_classes"]:
-        """One logit per class."""
-        image_weights, text_weights = self.attention(features)
-        image = torch.einsum("bn,bnd->bd", image_weights, features.image_tokens)
-        text = torch.einsum("bn,bnd->bd", text_weights, features.text_tokens)
+    def forward(
+        self, features: Features, image_scaling: Scaling | None = None, text_scaling: Scaling | None = None
+    ) -> Float[Tensor, "batch n_classes"]:
+        """One logit per class. Tokens are taken as scaled already where no scaling is given."""
+        image_weights, text_weights = self.attention(features, image_scaling, text_scaling)
+        image = _pooled(features.image_tokens, image_weights, image_scaling)
+        text = _pooled(features.text_tokens, text_weights, text_scaling)
         return self.classify(torch.cat([image, text], dim=-1))
 
-    def attention(self, features: Features) -> tuple[Float[Tensor, "batch n_image"], Float[Tensor, "batch n_text"]]:
+    def attention(
+        self, features: Features, image_scaling: Scaling | None = None, text_scaling: Scaling | None = None
+    ) -> tuple[Float[Tensor, "batch n_image"], Float[Tensor, "batch n_text"]]:
         """How much each token counts: rows sum to one, or to zero where a row has no text."""
-        image_scores = self.image_score(features.image_tokens).squeeze(-1)  # (batch, n_image)
-        text_scores = self.text_score(features.text_tokens).squeeze(-1)  # (batch, n_text)
+        image_scores = _scores(features.image_tokens, self.image_score.weight[0], image_scaling)
+        text_scores = _scores(features.text_tokens, self.text_score.weight[0], text_scaling)
         return torch.softmax(image_scores, dim=-1), masked_softmax(text_scores, features.text_mask)
+
+
+def _scores(
+    tokens: Float[Tensor, "batch n dim"], vector: Float[Tensor, " dim"], scaling: Scaling | None
+) -> Float[Tensor, "batch n"]:
+    with torch.autocast(tokens.device.type, enabled=False):
+        return tokens.to(vector.dtype) @ (vector if scaling is None else scaling.of_scores(vector))
+
+
+def _pooled(
+    tokens: Float[Tensor, "batch n dim"], weights: Float[Tensor, "batch n"], scaling: Scaling | None
+) -> Float[Tensor, "batch dim"]:
+    with torch.autocast(tokens.device.type, enabled=False):
+        pooled = torch.einsum("bn,bnd->bd", weights, tokens.to(weights.dtype))
+        return pooled if scaling is None else scaling.of_weighted_sum(pooled, weights)
 
 
 def masked_softmax(

@@ -15,12 +15,13 @@ class Fusion(nn.Module, ABC):
     The constructor takes `(image_dim, text_dim, n_classes)`, and what `train.fusion.head` makes of `hidden_dims` and
     `dropout`: by default a linear layer, the `W` of each formula. `uses_image`, `uses_text` and `uses_tokens` (beside
     the pooled vectors) are facts about `forward`: what is not used is not read, and a test checks that it has no
-    influence.
+    influence. With `scales_tokens` it takes tokens as the backbones gave them, and each modality's `Scaling`.
     """
 
     uses_image: ClassVar[bool] = True
     uses_text: ClassVar[bool] = True
     uses_tokens: ClassVar[bool] = False
+    scales_tokens: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(
