@@ -165,6 +165,14 @@ def test_long_texts_are_cut_and_counted(checkpoint):
     assert texts.token_ids[0, -1] == tokenizer.sep_token_id
 
 
+def test_a_limit_that_leaves_no_room_for_a_word_is_refused(checkpoint):
+    tokenizer = load_text_backbone(str(checkpoint("bert"))).tokenizer
+    assert tokenise(tokenizer, ["a red papule"], 3).mask.sum() == 3
+    for limit in (1, 2):
+        with pytest.raises(UserError, match=f"texts of {limit} tokens hold no word(.|\\n)*--max-text-tokens 3 or more"):
+            tokenise(tokenizer, ["a red papule"], limit)
+
+
 @pytest.mark.parametrize(("kind", "n_special"), [("BertModel", 0), ("RobertaModel", 2)])
 def test_a_text_longer_than_the_encoders_positions_is_cut_whatever_the_tokenizer_says(kind, n_special):
     import transformers

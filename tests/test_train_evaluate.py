@@ -263,11 +263,15 @@ def test_weights_that_point_at_the_evidence_fall_further_than_random_ones_and_wr
     right[6], wrong[0] = 1, 1
     found = {}
     for name, weights in (("right", right), ("wrong", wrong)):
-        tests = pixel_deletion_test(OnePatch(), no_features(1, CPU), pixels, weights, 0, 0, PatchGrid(1, 4, 4))
+        tests = pixel_deletion_test(OnePatch(), no_features(1, CPU), pixels, weights, 0, 0, 0, PatchGrid(1, 4, 4))
         found[name] = tests[0]
     assert found["right"].before == found["wrong"].before > 0.99
     assert found["right"].without_top < found["right"].without_random - 0.2
     assert found["wrong"].without_top > 0.99
+    places = PatchGrid(1, 4, 4)
+    tests = [pixel_deletion_test(OnePatch(), no_features(1, CPU), pixels, right, 0, row, 0, places) for row in range(8)]
+    random = {each[-1].without_random for each in tests}
+    assert len(random) > 1  # each photograph has draws of its own, also among those of one class
 
 
 def test_models_of_one_modality_have_no_files_about_two(evaluate, model, tmp_path):

@@ -21,6 +21,7 @@ from train.experiment import run
 from train.model import load_fusion_model
 from train.predict import Predictor, predict
 from train.table import experiment_table
+from train.trained import last_blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -328,6 +329,30 @@ def test_controls_are_fine_tuned_as_their_model_is(config, backbones):
     }
     of_vit = trained["attention_pooling+second_image-official-0"] - trained["attention_pooling+random_text-official-0"]
     assert of_vit == sum(p.numel() for p in load_image_backbone(str(backbones / "vit")).parameters())
+
+
+def test_a_second_image_encoder_is_trained_as_deep_as_the_first_and_not_as_the_text_encoder(config, backbones):
+    second = str(backbones / "vit")
+    settings = config(
+        is_frozen=False,
+        epochs=1,
+        image_layers=1,
+        text_layers=0,
+        controls=("second_image", "random_text"),
+        second_image_backbone=second,
+        models=("concat",),
+    )
+    run(settings)
+    training = read_json(settings.out / "results.json")["runs"]
+    with_it, without = (
+        training[f"attention_pooling+{control}-official-0"]["n_trained_parameters"]
+        for control in ("second_image", "random_text")
+    )
+    backbone = load_image_backbone(second)
+    first = next(last_blocks(backbone, 1, "")[0][1].parameters())
+    parameters = list(backbone.model.parameters())
+    of_last_block = parameters[next(i for i, each in enumerate(parameters) if each is first) :]
+    assert 0 < sum(each.numel() for each in of_last_block) == with_it - without < sum(p.numel() for p in parameters)
 
 
 def test_a_control_that_cannot_be_is_a_clear_error(config):

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from builders.errors import UserError
+from builders.files import read_json
 from train.cli import app
 from train.config import TrainConfig
 from train.data import load_examples, split_of
@@ -68,6 +69,11 @@ def test_the_array_that_tells_the_class_is_learned_from_and_the_other_is_not(con
     assert len(predictions) == N // 4
     with pytest.raises(UserError, match="is a head on features from a file"):
         Predictor(folder / "models" / "concat-official-0")
+    card = (folder / "models" / "concat-official-0" / "README.md").read_text(encoding="utf-8")
+    assert "A head on features from a file (telling, noise): it has no encoder" in card
+    assert "predict" not in card
+    settings = read_json(folder / "models" / "concat-official-0" / "config.json")["training"]["config"]
+    assert settings["features"] == ["one.npz", "two.npz"]  # a folder that is passed on tells no place
 
 
 def test_what_the_features_are_of_is_told_on_the_command_line_also_later_and_otherwise(files):
@@ -107,6 +113,30 @@ def test_no_group_is_cut_by_validation(config):
     groups = [{examples.groups[row] for row in rows} for rows in (split.train, split.validation)]
     assert split.validation.size
     assert not groups[0] & groups[1]
+
+
+def test_rows_that_share_a_text_are_no_copies_and_rows_that_share_an_image_are(config, files):
+    """As sentences of age, sex and site do, also where the text is all that is given."""
+    paths = [line.split(",")[0] for line in (files / "list.csv").read_text().splitlines()[1:]]
+    np.savez(files / "two.npz", path=np.array(paths), noise=np.ones((N, 4), dtype=np.float32))
+    for image in ((), ("telling",)):
+        examples = load_examples(config(image_features=image, models=("text_only",)))
+        assert len(set(examples.groups)) == N // 2
+        assert set(examples.splits["clean"]) <= {"train", "validation", "test"}
+    swapped = load_examples(config(image_features=("noise",), text_features=("telling",)))
+    assert len(set(swapped.groups)) == 1
+    fingerprints = {load_examples(config(text_features=name)).fingerprint for name in ((), ("noise",))}
+    assert len(fingerprints) == 2  # what a text says still belongs to the data
+
+
+@pytest.mark.parametrize("wrong", [("--protocol", "offical"), ("--lr", "0")])
+def test_a_wrong_option_of_features_is_named(files, wrong):
+    words = ["train-features", str(files / "list.csv"), str(files / "one.npz"), "--first", "telling"]
+    ended = CliRunner().invoke(app, [*words, "--out", str(files / "experiment"), *wrong])
+    assert isinstance(ended.exception, UserError)
+    assert f"{wrong[0].removeprefix('--')} is " in str(ended.exception)
+    assert wrong[1].removeprefix("0") in str(ended.exception)
+    assert "vl-dermnet train-features --help" in str(ended.exception)
 
 
 def test_rows_without_features_are_left_out(config, files):

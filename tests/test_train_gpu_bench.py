@@ -6,6 +6,7 @@ import torch
 from builders.errors import UserError
 from train.bench import gpu
 from train.bench.gpu import GpuBench, bench_gpu
+from train.bench.job import gpu_of
 from train.bench.shapes import SHAPES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,7 +57,10 @@ def test_what_fails_costs_no_other_and_is_tried_again_and_what_is_measured_is_ke
         "features",
     ]
     page = (tmp_path / "gpu.md").read_text()
-    assert "| 4 | no | 40.0 | 40.0% | 1,234 | 0.980 (0.900 – 1.000) |" in page
+    assert (
+        "| 4 | no | 40.0 | 40.0% | 1,234 | 0.980 (0.900 – 1.000), met | 0.980 (0.900 – 1.000), not met | 0.980" in page
+    )
+    assert "÷ bare ≥ 0.95, ÷ Trainer ≥ 1.00, pooling ÷ both alone ≤ 1.05." in page
     assert "- steps, batch 4, compiled: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB." in page
     epoch, features = result["cases"]["epoch"], result["cases"]["features"]
     assert (epoch["batch_size"], epoch["n_train"], epoch["n_validation"]) == (4, 18, 2)
@@ -70,6 +74,22 @@ def test_what_fails_costs_no_other_and_is_tried_again_and_what_is_measured_is_ke
     assert again["cases"]["epoch"] == epoch
     with pytest.raises(UserError, match="holds figures of other settings"):
         bench_gpu(bench(tmp_path, n_steps=3), "", MACHINE, "", say=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40S", None),
+    ],
+)
+def test_a_peak_is_that_of_the_whole_name(monkeypatch, name, peak):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    assert gpu_of(torch.device("cuda")) == (name, peak)
 
 
 @pytest.mark.slow

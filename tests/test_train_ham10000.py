@@ -121,6 +121,8 @@ def test_one_command_fine_tunes_writes_a_page_and_trains_nothing_twice(fine_tune
     assert "Text encoder: bert, frozen." in page
     assert " cores, no GPU; " in page
     assert "no VLM wrote them" in page
+    chosen = read_json(experiment / "results.json")["runs"]["concat-official-0"]["best"]
+    assert f"| concat | official | {chosen['epoch']} | {chosen['validation_macro_f1']:.3f} |" in page
     assert read_json(tmp_path / "page.json")["machine"]["gpu"] is None
     command()
     assert {path: path.stat().st_mtime_ns for path in (experiment / "predictions").iterdir()} == predictions

@@ -43,6 +43,14 @@ PROCESSORS = {
         "resample": 3,
         **IMAGENET,
     },
+    "DeiT of 2021": {
+        "feature_extractor_type": "DeiTFeatureExtractor",
+        "size": 64,
+        "do_center_crop": True,
+        "crop_size": 56,
+        "resample": 3,
+        **IMAGENET,
+    },
     "ConvNeXt below 384": {
         "image_processor_type": "ConvNextImageProcessor",
         "size": {"shortest_edge": 56},
@@ -95,7 +103,7 @@ def write_processor(folder, values):
 
 # Of 256 levels: the two backends clip bicubic overshoots at different moments, so they differ from each other.
 @pytest.mark.parametrize(("backend", "most", "on_average"), [("pil", 0.01, 0.01), ("torchvision", 6.01, 0.5)])
-@pytest.mark.parametrize("size_px", [(101, 67), (60, 90), (56, 56), (30, 200)])
+@pytest.mark.parametrize("size_px", [(101, 67), (60, 90), (56, 56), (30, 200), (64, 40)])
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_pixels_equal_those_of_the_checkpoints_processor(tmp_path, name, size_px, backend, most, on_average):
     repair()

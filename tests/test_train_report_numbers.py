@@ -1,6 +1,7 @@
 """report.html: its numbers computed again by others, from the same predictions."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,13 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 
 from tests.finished_experiment import Page, write_experiment
 from train.calibration import fit_temperature, softmax
+from train.metrics import macro_f1
 from train.report.explained import interval
-from train.report.runs import read_runs
-from train.report.scores import confusion_of
+from train.report.runs import Answers, read_runs
+from train.report.scores import confusion_of, scores_of
 from train.report.write import write_report
+from train.table import experiment_table
+from train.table.words import parts
 
 
 @pytest.fixture
@@ -89,6 +93,26 @@ def test_class_scores_are_those_of_scikit_learn(page, experiment, number):
         assert row[2:5] == [shown([scores[k][i] for scores in per_seed], 3) for k in range(3)]
     assert table[4][0] == "macro average"
     assert table[4][4] == shown([np.mean(scores[2]) for scores in per_seed], 3)
+
+
+def test_macro_scores_are_over_the_classes_of_each_seed_as_in_the_table():
+    """A class that is not among the test images counts in the seed that answers it, and in no other."""
+    labels = np.array([0, 1] * 10)
+    answers_of = [np.where(np.arange(20) == 0, 2, labels), labels]
+    runs = [SimpleNamespace(test=Answers([], labels, each, None), class_names=("a", "b", "c")) for each in answers_of]
+    group = SimpleNamespace(chosen_runs=runs, chosen="concat", protocol="clean", title_of=lambda model: model)
+    expected = [f1_score(labels, each, average="macro") for each in answers_of]
+    assert [macro_f1(labels, each) for each in answers_of] == pytest.approx(expected)
+    assert scores_of(group)["macro"][2] == shown(expected, 3)
+
+
+def test_intervals_and_tests_stand_in_the_page_as_in_the_table(page, experiment):
+    table = experiment_table(experiment)
+    told = {part.title: part for part in parts(table)[1:]}
+    assert len(told) >= 4
+    for title, part in told.items():
+        assert page.tables[title] == [[part.header, *part.lines]]
+    assert any("Δ acc." in part.header for part in told.values())
 
 
 def test_the_confusion_matrix_is_that_of_scikit_learn(experiment):

@@ -103,6 +103,33 @@ def test_copies_of_a_photograph_are_drawn_together_or_not_at_all():
         assert times[2] == times[3] == times[4]
 
 
+def stretch_of(n_seeds):
+    return (n_seeds / (n_seeds - 1)) ** 0.5 * stats.t.ppf(0.975, n_seeds - 1) / stats.norm.ppf(0.975)
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 20])
+def test_shares_of_seeds_are_those_of_drawing_again_stretched_about_their_mean(n_seeds):
+    weights = draw_seeds(n_seeds, 2000)
+    times = ((weights - 1 / n_seeds) / stretch_of(n_seeds) + 1 / n_seeds) * n_seeds
+    np.testing.assert_allclose(times, times.round(), atol=1e-9)
+    assert times.min() > -0.5
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert draw_seeds(1, 5).tolist() == [[1.0]] * 5
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+def test_few_seeds_that_differ_are_not_taken_for_a_difference(n_seeds):
+    """1,000 experiments in which the difference is chance in training alone: how often 0 is outside the interval."""
+    rng = np.random.default_rng(0)
+    weights = draw_seeds(n_seeds)
+    found = [interval(np.tile(seeds, (len(weights), 1)), weights) for seeds in rng.normal(size=(1000, n_seeds))]
+    wrong = np.mean([each.low > 0 or each.high < 0 for each in found])
+    assert 0.02 < wrong < 0.08  # and without the stretch 0.5, 0.25 and 0.15
+    narrow = 1 / n_seeds + (weights - 1 / n_seeds) / stretch_of(n_seeds)
+    found = [interval(np.tile(seeds, (len(narrow), 1)), narrow) for seeds in rng.normal(size=(1000, n_seeds))]
+    assert np.mean([each.low > 0 or each.high < 0 for each in found]) > 0.1
+
+
 def test_the_interval_is_that_of_all_possible_resamples():
     """Three groups and two seeds: 27 × 4 equally likely resamples, all of them enumerated."""
     labels, predicted = np.array([0, 0, 1, 1]), np.array([[0, 1, 1, 1], [0, 0, 1, 0]])
@@ -114,7 +141,7 @@ def test_the_interval_is_that_of_all_possible_resamples():
         by_seed = [accuracy_score(labels[rows], answers[rows]) for answers in predicted]
         every += [np.mean(seeds) for seeds in itertools.product(by_seed, repeat=2)]
     drawn = draw_groups(groups, 20_000)
-    weights = draw_seeds(2, 20_000)
+    weights = 1 / 2 + (draw_seeds(2, 20_000) - 1 / 2) / stretch_of(2)
     found = (resample(labels, predicted, drawn).accuracy * weights).sum(axis=1)
     assert found.mean() == pytest.approx(np.mean(every), abs=0.01)
     assert found.std() == pytest.approx(np.std(every), abs=0.01)

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from sklearn.metrics import f1_score
+from scipy import stats
 
 from builders.errors import UserError
 from builders.files import read_json, write_json
 from train.config import TrainConfig
 from train.recipes import RECIPES
 from train.table import experiment_table, table_json
-from train.table.render import latex, markdown
+from train.table.render import Part, as_latex, latex, markdown
 from train.table.rows import Delta
 
 
@@ -97,24 +97,51 @@ def test_a_difference_is_over_the_seeds_that_both_have(experiment):
 
 
 def test_the_paired_interval_is_that_of_a_bootstrap_written_out(large):
-    found = row_of(experiment_table(large), "dual_film").against_image_only["official"].macro_f1
+    found = row_of(experiment_table(large), "dual_film").against_image_only["official"].accuracy
     rng = np.random.default_rng(9)
     tables = {
         model: [pq.read_table(large / f"predictions/{model}-official-{seed}.parquet").to_pydict() for seed in range(3)]
         for model in ("image_only", "dual_film")
     }
     labels = np.array(tables["image_only"][0]["label"])
-    answers = {model: np.array([each["predicted"] for each in of_model]) for model, of_model in tables.items()}
+    right = {model: np.array([each["predicted"] for each in of_model]) == labels for model, of_model in tables.items()}
+    gained = right["dual_film"].astype(float) - right["image_only"]  # (seeds, images)
+    stretch = (3 / 2) ** 0.5 * stats.t.ppf(0.975, 2) / stats.norm.ppf(0.975)
     deltas = []
-    for _ in range(300):
-        images, seeds = rng.integers(600, size=600), rng.integers(3, size=3)
-        scores = {
-            model: np.mean([f1_score(labels[images], answers[model][seed][images], average="macro") for seed in seeds])
-            for model in answers
-        }
-        deltas.append(scores["dual_film"] - scores["image_only"])
-    assert found.low == pytest.approx(np.quantile(deltas, 0.025), abs=0.01)
-    assert found.high == pytest.approx(np.quantile(deltas, 0.975), abs=0.01)
+    for _ in range(4000):
+        of_seeds = 100 * gained[:, rng.integers(600, size=600)].mean(axis=1)
+        deltas.append(of_seeds.mean() + stretch * (of_seeds[rng.integers(3, size=3)].mean() - of_seeds.mean()))
+    assert found.low == pytest.approx(np.quantile(deltas, 0.025), abs=2)  # chance in 2,000 resamples: a point or two
+    assert found.high == pytest.approx(np.quantile(deltas, 0.975), abs=2)
+    assert np.quantile(deltas, 0.975) - np.quantile(deltas, 0.025) > 12
+
+
+def test_text_hurts_only_where_controls_without_it_hurt_less(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = "abc" * 200
+    for control, mistakes in (("empty_text", 0.6), ("random_text", 0.3)):
+        folder = tmp_path / control
+        folder.mkdir()
+        write_config(folder)
+        for seed, (model, share) in itertools.product(
+            range(3), {"image_only": 0.3, "concat": 0.6, f"concat+{control}": mistakes}.items()
+        ):
+            write(folder, f"{model}-official-{seed}", labels, mistaken(rng, labels, share))
+    said = [experiment_table(tmp_path / control).sentences()[0] for control in ("empty_text", "random_text")]
+    assert re.search(r"accuracy: cannot be told for Concat \(.*, but not below empty text\)\.$", said[0])
+    assert re.search(r"accuracy: text hurts in Concat \([^,]*, 95 % [^,]*\)\.$", said[1])
+    rows = [row_of(experiment_table(tmp_path / control), "concat") for control in ("empty_text", "random_text")]
+    assert {row.against_image_only["official"].accuracy.verdict for row in rows} == {"hurts"}
+
+
+def test_one_seed_is_said_to_be_one(tmp_path):
+    write_config(tmp_path)
+    labels = "abc" * 200
+    for model, share in {"image_only": 0.6, "concat": 0.1}.items():
+        write(tmp_path, f"{model}-official-0", labels, mistaken(np.random.default_rng(0), labels, share))
+    assert re.search(
+        r"text helps in Concat \(.*, without a control, one seed\)\.$", experiment_table(tmp_path).sentences()[0]
+    )
 
 
 def test_what_is_said_of_text_follows_from_the_interval_and_not_from_the_mean():
@@ -215,6 +242,8 @@ def test_names_cannot_break_markdown_or_latex(tmp_path):
     table = experiment_table(tmp_path)
     assert r"| a\|b\_c% | – |" in table.as_markdown()
     assert r"a|b\_c\% & -- &" in table.as_latex()
+    part = Part("a\n\\input{x}", ["model"], [["b"]])
+    assert as_latex([part], [], ["c\n\\input{y}"]).count("\n\\input") == 0
 
 
 def test_csv_has_a_line_per_row_and_protocol_with_unrounded_numbers(large):
@@ -335,6 +364,24 @@ def test_a_table_made_with_a_recipe_tells_what_it_assumes_and_what_was_overridde
 def test_a_folder_without_predictions_says_how_to_get_some(tmp_path):
     with pytest.raises(UserError, match=r"holds no predictions/\*\.parquet\n  fix: vl-dermnet train DATASET --out"):
         experiment_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("notes", b"", r"notes\.parquet is not named MODEL-PROTOCOL-SEED\.parquet"),
+        ("concat-official-x", b"", r"concat-official-x\.parquet is not named"),
+        (
+            "concat-official-0",
+            b"PAR1 and no more",
+            r"concat-official-0\.parquet cannot be read: .*\n  fix: delete the file",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table_of_predictions_is_named(experiment, name, content, said):
+    (experiment / "predictions" / f"{name}.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        experiment_table(experiment)
 
 
 def test_predictions_on_other_test_images_are_refused(experiment):

@@ -87,18 +87,21 @@ def deletion_test(
     model: FusionModel,
     features: Features,
     label: int,
+    row: int,
     seed: int,
     grid: PatchGrid | None,
     words: WordSpans | None,
 ) -> list[Deletion]:
     """Delete patches and words from one row's tokens. `features` hold that row alone, as `model.encode` gives it.
 
+    What is deleted at random is a function of (`seed`, `row`).
+
     Patches and words only: class tokens and `[SEP]` stay. Tokens go after the backbone, so what others took over from
     them in its layers stays too: the test is of the pooling, not of the backbone.
     """
     logits, image_weights, text_weights = attention_of(model, features)
     before = _probability(logits, label)[0]
-    rng = np.random.default_rng([seed, label])
+    rng = np.random.default_rng([seed, row])  # other random tokens for each image
     tests: list[Deletion] = []
     if grid is not None and image_weights.shape[1]:
         weights = image_weights[0, grid.n_before :].float().cpu().numpy()

@@ -1,7 +1,7 @@
 """The commands train, train-features and features: parse, call one function, print."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -172,10 +172,7 @@ def train(
 
     Example: vl-dermnet train dataset --out exp --model all --seeds 5 --frozen
     """
-    from pydantic import ValidationError
-
-    from builders.errors import UserError, choose
-    from train.config import TrainConfig
+    from builders.errors import choose
     from train.recipes import RECIPES
 
     given = {
@@ -234,12 +231,7 @@ def train(
         overridden = [name for name in settings if _is_given(ctx, PARAMETERS.get(name, name))]
         options |= {name: value for name, value in settings.items() if name not in overridden}
         options |= {"recipe": recipe, "recipe_overrides": tuple(overridden)}
-    try:
-        config = TrainConfig.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{name} is {first['input']!r}: {first['msg']}", "vl-dermnet train --help") from error
+    config = _config_of(options, "train")
     if dry_run:
         _tell_plan(config, json)
         return
@@ -328,39 +320,52 @@ def train_features(
     Example: vl-dermnet train-features index.csv features.npz --first clip --second dinov2 --hidden-dim 512 --out exp
     """
     from builders.errors import UserError
-    from train.config import TrainConfig
     from train.experiment import run  # heavy: kept out of --help
 
     if not first and not second:
         raise UserError("no array of features was named", "--first ARRAY --second ARRAY")
-    experiment = run(
-        TrainConfig(
-            dataset=str(listed),
-            features=tuple(features),
-            image_features=tuple(first or ()),
-            text_features=tuple(second or ()),
-            image_features_of=first_of,
-            text_features_of=second_of,
-            out=out,
-            models=tuple(model or ()),
-            n_seeds=seeds,
-            protocol=cast(Any, protocol),
-            is_frozen=True,
-            hidden_dims=tuple(hidden_dim or ()),
-            dropout=dropout,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            label_smoothing=label_smoothing,
-            is_refit=refit,
-            n_jobs=jobs,
-            controls=tuple(control or ()),
-            control_models=tuple(control_model or ("concat",)),
-            device="cpu",
-        )
-    )
+    options: dict[str, Any] = {
+        "dataset": str(listed),
+        "features": tuple(features),
+        "image_features": tuple(first or ()),
+        "text_features": tuple(second or ()),
+        "image_features_of": first_of,
+        "text_features_of": second_of,
+        "out": out,
+        "models": tuple(model or ()),
+        "n_seeds": seeds,
+        "protocol": protocol,
+        "is_frozen": True,
+        "hidden_dims": tuple(hidden_dim or ()),
+        "dropout": dropout,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing,
+        "is_refit": refit,
+        "n_jobs": jobs,
+        "controls": tuple(control or ()),
+        "control_models": tuple(control_model or ("concat",)),
+        "device": "cpu",
+    }
+    experiment = run(_config_of(options, "train-features"))
     table(experiment.folder, json=json)
+
+
+def _config_of(options: dict[str, Any], command: str) -> "TrainConfig":
+    """The checked settings; raises `UserError` on one that cannot be."""
+    from pydantic import ValidationError
+
+    from builders.errors import UserError
+    from train.config import TrainConfig
+
+    try:
+        return TrainConfig.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{name} is {first['input']!r}: {first['msg']}", f"vl-dermnet {command} --help") from error
 
 
 @app.command()

@@ -173,10 +173,10 @@ def _explain(
         if row in sampled:
             label = int(examples.labels[row])
             with _one_thread():
-                tests = deletion_test(model, features, label, seed, grid, words)
+                tests = deletion_test(model, features, label, row, seed, grid, words)
             if row in painted and grid is not None and inputs.pixels is not None:
                 pixels = inputs.pixels_of(np.asarray([row]))
-                tests += pixel_deletion_test(model, features, pixels, on_image[n_before:], label, seed, grid)
+                tests += pixel_deletion_test(model, features, pixels, on_image[n_before:], label, row, seed, grid)
             about = {"image_id": examples.image_ids[row], "group": examples.groups[row]}
             deletion += [{**about, **asdict(test)} for test in tests]
     geometry = model.image.pixels.model_dump_json() if isinstance(model.image, ImageBackbone) else "null"

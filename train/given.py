@@ -63,7 +63,8 @@ def given_examples(config: TrainConfig) -> Examples:
     """The rows of the list `config.dataset` (CSV or Parquet: path, split, label, and group where there is one).
 
     Rows with one `group` are of one lesion, patient or series: a validation part that is taken out of train (where the
-    list has none) never cuts a group, and the clean protocol keeps each group in one split only.
+    list has none) never cuts a group, and the clean protocol keeps each group in one split only. Rows whose image
+    features are the same number for number are byte copies, as in a dataset of photographs.
     Raises `UserError` on missing columns, unknown splits, rows without a label, and unknown arrays.
     """
     table = FeatureTable(config)
@@ -71,10 +72,8 @@ def given_examples(config: TrainConfig) -> Examples:
     names = tuple(sorted(set(listed["label"])))
     if "" in names:
         raise UserError(f"{listed['label'].count('')} rows of {config.dataset} have no label", "fill the column label")
-    hashes = [
-        hashlib.sha256(b"".join(vectors[row].tobytes() for vectors in table.vectors.values())).hexdigest()
-        for row in range(len(table.rows))
-    ]
+    # Photographs are copies where all image features are the same. Texts may be: patients of one age are no copies.
+    contents = _hashes_of(table, config.image_features) if config.image_features else listed["path"]
     rows = [
         IndexRow(
             image_id=image_id_of(path),
@@ -89,7 +88,7 @@ def given_examples(config: TrainConfig) -> Examples:
             status="ok",
             reason="",
         )
-        for path, split, label, content in zip(listed["path"], listed["split"], listed["label"], hashes, strict=True)
+        for path, split, label, content in zip(listed["path"], listed["split"], listed["label"], contents, strict=True)
     ]
     groups = {row.image_id: group for row, group in zip(rows, listed["group"], strict=True) if group}
     derived, _ = derive_splits(rows, groups=groups)
@@ -99,7 +98,7 @@ def given_examples(config: TrainConfig) -> Examples:
     }
     return Examples(
         image_ids=[row.image_id for row in rows],
-        image_sha256s=hashes,
+        image_sha256s=_hashes_of(table, tuple(table.vectors)),
         labels=np.array([names.index(row.label) for row in rows], dtype=np.int64),
         class_names=names,
         texts=[""] * len(rows),
@@ -108,6 +107,14 @@ def given_examples(config: TrainConfig) -> Examples:
         read_image=None,
         n_without_text=0,
     )
+
+
+def _hashes_of(table: FeatureTable, names: tuple[str, ...]) -> list[str]:
+    """SHA-256 of what each row has in the arrays `names`."""
+    arrays = [table.vectors[name] for name in names]
+    return [
+        hashlib.sha256(b"".join(array[row].tobytes() for array in arrays)).hexdigest() for row in range(len(table.rows))
+    ]
 
 
 def given_inputs(

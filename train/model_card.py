@@ -5,6 +5,7 @@ from typing import Any
 
 from builders.files import read_json, write_atomic
 from builders.markdown import plain
+from train.given_tower import ARCHITECTURE
 from train.origin import said_of_texts
 
 _DERMNET = (
@@ -73,6 +74,23 @@ def model_card(config: dict[str, Any], table: dict[str, Any] | None = None) -> s
         "",
         "## Use",
         "",
+        *_use(parts),
+        "",
+        "## Classes",
+        "",
+        *(f"- {plain(name)}" for name in config["class_names"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _use(parts: list[tuple[str, dict[str, Any] | None]]) -> list[str]:
+    given = [plain(part["source"]) for _, part in parts if part and part["architecture"] == ARCHITECTURE]
+    if given:
+        return [
+            f"A head on features from a file ({', '.join(given)}): it has no encoder, so it cannot be asked about a",
+            "photograph. Its weights are safetensors; nothing in the folder is code.",
+        ]
+    return [
         "```bash",
         "vl-dermnet predict FOLDER photo.jpg --description 'What is seen'",
         "```",
@@ -94,12 +112,7 @@ def model_card(config: dict[str, Any], table: dict[str, Any] | None = None) -> s
         "",
         "Without a description the image alone is judged, and the answer says so. Weights are safetensors; nothing in",
         "the folder is code.",
-        "",
-        "## Classes",
-        "",
-        *(f"- {plain(name)}" for name in config["class_names"]),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _of_texts(settings: dict[str, Any], described_by: dict[str, Any] | None) -> str:

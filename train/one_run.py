@@ -144,8 +144,12 @@ def _checkpoints_of(config: TrainConfig, this: Run) -> Path:
 
 
 def _without_places(values: dict[str, Any]) -> dict[str, Any]:
-    """Absolute paths cut to their last part: model folders are passed on."""
+    """Absolute paths cut to their last part, in lists too: model folders are passed on."""
     return {
-        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        name: [_without_place(each) for each in value] if isinstance(value, list) else _without_place(value)
         for name, value in values.items()
     }
+
+
+def _without_place(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -1,6 +1,5 @@
 """What all runs of an experiment share: pristine backbones, packed pixels, token ids and cached features."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from train.fusion import FUSIONS
 from train.given import given_inputs
 from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs, Inputs, LiveInputs, cache_image_features, cache_text_features, resident
-from train.pixels import PackedPixels, pack_pixels
+from train.pixels import PackedPixels, key_of_pixels, pack_pixels
 from train.progress import progress_bar, say
 from train.texts import tokenise
 
@@ -54,8 +53,7 @@ def load_parts(
     pixels_key = ""
     if any(FUSIONS[name].uses_image for name in models):
         image = load_image_backbone(config.image_backbone, config.image_revision).to(device).eval()
-        content = "\n".join([image.pixels.model_dump_json(), *examples.image_sha256s])
-        pixels_key = hashlib.sha256(content.encode()).hexdigest()[:16]
+        pixels_key = key_of_pixels(image.pixels, examples.image_sha256s)
         pixels = _pack(config, examples, image, cache / f"pixels-{pixels_key}.npy", console)
     if any(FUSIONS[name].uses_text for name in models):
         text = load_text_backbone(config.text_backbone, config.text_revision).to(device).eval()

@@ -30,15 +30,16 @@ def pixel_deletion_test(
     pixels: UInt8[Tensor, "1 height width 3"],
     weights: npt.NDArray[np.float32],
     label: int,
+    row: int,
     seed: int,
     grid: PatchGrid,
 ) -> list[Deletion]:
     """Paint the heaviest patches over in the photograph's mean colour, and as many random ones; the text stays.
 
-    `features` hold the row's text, `weights` are those of the `grid`'s patches, row by row. Images go through the
-    backbone one at a time: what fits in memory for a prediction fits here.
+    What is random is a function of (`seed`, `row`). `features` hold the row's text, `weights` are those of the `grid`'s
+    patches, row by row. Images go through the backbone one at a time: what fits in memory for a prediction fits here.
     """
-    rng = np.random.default_rng([seed, label])
+    rng = np.random.default_rng([seed, row])  # other random patches for each image
     heaviest = np.argsort(-weights, kind="stable")
     draws = [rng.permutation(len(weights)) for _ in range(N_DRAWS)]
     colour = pixels.float().mean(dim=(1, 2)).round().to(torch.uint8)  # (1, 3)

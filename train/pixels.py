@@ -1,6 +1,7 @@
 """From photographs to packed pixels: decode and resize once, as the checkpoint's processor would, into one array."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,9 @@ from builders.files import read_json, write_atomic
 from train.mapped import new_array
 
 PackedPixels = npt.NDArray[np.uint8]  # (n_images, height_px, width_px, 3)
+_VERSION = 2  # of `resize_and_crop`: another one does not read what it packed
+# Processors to which a size that is one number is the shorter side's, not both (`default_to_square` in transformers).
+_INTEGER_IS_SHORTEST = ("Bit", "CLIP", "ChineseCLIP", "Levit", "MobileNet")
 
 
 class PixelConfig(BaseModel):
@@ -74,7 +78,8 @@ def _parse(values: dict[str, Any], path: Path) -> PixelConfig:
     is_cropped = bool(values.get("do_center_crop", False))
     size: Any = values["size"]
     if isinstance(size, int):  # files of 2022 and before
-        size = {"shortest_edge": size} if is_cropped else {"height": size, "width": size}
+        is_shortest = is_cropped and (not kind or kind.startswith(_INTEGER_IS_SHORTEST))
+        size = {"shortest_edge": size} if is_shortest else {"height": size, "width": size}
     if set(size) == {"height", "width"}:
         resize, resize_px = "exact", (size["height"], size["width"])
     elif set(size) == {"shortest_edge"} and is_cropped:
@@ -116,13 +121,18 @@ def resize_and_crop(image: Image.Image, config: PixelConfig) -> PackedPixels:
     height_px, width_px = config.resize_px
     if config.resize == "shortest":
         shortest_px = min(config.resize_px)
-        scale_of, to_px = min(image.size), shortest_px
-        width_px, height_px = (side if side == to_px else int(to_px * side / scale_of) for side in image.size)
+        width_px, height_px = (int(shortest_px * side / min(image.size)) for side in image.size)
     resized = image.resize((width_px, height_px), Image.Resampling(config.resample))
     crop_height_px, crop_width_px = config.crop_px
     left, top = (width_px - crop_width_px) // 2, (height_px - crop_height_px) // 2
     # Pillow pads with black where the crop is larger than the image, as the processors do.
     return np.asarray(resized.crop((left, top, left + crop_width_px, top + crop_height_px)), dtype=np.uint8)
+
+
+def key_of_pixels(config: PixelConfig, image_sha256s: Sequence[str]) -> str:
+    """16 hex digits over all that packed pixels depend on."""
+    content = "\n".join([f"version {_VERSION}", config.model_dump_json(), *image_sha256s])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def pack_pixels(

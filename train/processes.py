@@ -8,6 +8,7 @@ over processes is the gradient of the batch, also where the last batch cannot be
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import numpy as np
@@ -105,7 +106,9 @@ def joined_processes() -> Generator[Processes]:
     local_number: int = dist.get_node_local_rank(fallback_rank=0)  # pyright: ignore[reportPrivateImportUsage] (documented)
     if torch.cuda.is_available():
         torch.cuda.set_device(local_number)
-    dist.init_process_group()  # gloo for tensors on the CPU, NCCL for those on a GPU
+    # gloo for tensors on the CPU, NCCL for those on a GPU. While the first process decodes photographs or computes
+    # features, the others wait, and hours are no fault; torchrun ends them all where one dies.
+    dist.init_process_group(timeout=timedelta(days=7))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local_number)
     finally:

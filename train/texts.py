@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from builders.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class TokenisedTexts:
@@ -20,8 +22,17 @@ class TokenisedTexts:
 
 
 def tokenise(tokenizer: Any, texts: list[str], max_tokens: int) -> TokenisedTexts:
-    """Tokenise `texts` as the checkpoint does, special tokens included, and pad them on the right to the longest."""
+    """Tokenise `texts` as the checkpoint does, special tokens included, and pad them on the right to the longest.
+
+    Raises `UserError` where `max_tokens` leaves no room for a word beside the special tokens.
+    """
     max_tokens = min(max_tokens, tokenizer.model_max_length)
+    n_special = tokenizer.num_special_tokens_to_add()
+    if max_tokens <= n_special:
+        raise UserError(
+            f"texts of {max_tokens} tokens hold no word: {n_special} tokens are the tokenizer's own",
+            f"--max-text-tokens {n_special + 1} or more",
+        )
     whole: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
     cut: list[list[int]] = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
     ids = [row if text.strip() else [] for row, text in zip(cut, texts, strict=True)]

@@ -1,5 +1,6 @@
 """`vl-dermnet bench train`: what the loop adds to a bare one, beside the `Trainer`, and what pooling costs."""
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +23,16 @@ from train.loop import fit, predict_logits
 from train.metrics import accuracy
 from train.model import FusionModel
 
-# Dense bf16 operations per second, from the vendor's data sheets; by a part of the device's name.
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12}
+# Dense bf16 operations per second, from the vendor's data sheets; by words of the device's name, the first that fit.
+PEAK_FLOPS = {
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H200 NVL": 835e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "L4": 121e12,
+}
 LIBRARIES = ("vl-dermnet", "torch", "transformers", "accelerate")
 
 
@@ -92,7 +101,8 @@ def bench_train(bench: BenchConfig, command: str, machine: dict[str, Any], at: s
 def gpu_of(device: torch.device) -> tuple[str, float | None]:
     """The GPU's name, empty on a CPU, and its peak in bf16 where the data sheet is known."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return gpu, next((value for name, value in PEAK_FLOPS.items() if name in gpu), None)
+    words = set(re.findall(r"\w+", gpu))  # L4 is no word of L40S
+    return gpu, next((peak for name, peak in PEAK_FLOPS.items() if words.issuperset(name.split())), None)
 
 
 def default_shape() -> str:

@@ -5,7 +5,6 @@ look would not. On DermNet, DINOv2 beside CLIP and ResNet-50 gains six times wha
 """
 
 import copy
-import hashlib
 
 import numpy as np
 from torch import nn
@@ -18,7 +17,7 @@ from train.features import Features
 from train.given_tower import GivenFeatures
 from train.inputs import CachedInputs, Inputs, cache_image_features
 from train.model import FusionModel
-from train.pixels import pack_pixels
+from train.pixels import key_of_pixels, pack_pixels
 
 
 def second_image(setting: Setting) -> Controlled:
@@ -28,8 +27,7 @@ def second_image(setting: Setting) -> Controlled:
         raise UserError("the control second_image needs a second image encoder", "--second-image-backbone FOLDER")
     assert examples.read_image is not None
     backbone = load_image_backbone(config.second_image_backbone, config.second_image_revision).to(setting.device).eval()
-    content = "\n".join([backbone.pixels.model_dump_json(), *examples.image_sha256s])
-    key = hashlib.sha256(content.encode()).hexdigest()[:16]
+    key = key_of_pixels(backbone.pixels, examples.image_sha256s)
     path = setting.cache / f"pixels-{key}.npy"
     pixels = pack_pixels(examples.read_image, len(examples.image_ids), backbone.pixels, path, lambda: None)
     everything = np.arange(len(examples.image_ids))
@@ -43,8 +41,8 @@ def second_image(setting: Setting) -> Controlled:
     images.pixels, images.texts = pixels, None
     text: object = backbone
     model = setting.build(setting.image, text)  # pyright: ignore[reportArgumentType] - an image encoder in text's place
-    same_lr = config.model_copy(update={"text_lr": config.image_lr})
-    return Controlled(model, other_text(setting, _SecondImages(images), everything), same_lr)
+    alike = config.model_copy(update={"text_lr": config.image_lr, "text_layers": config.image_layers})
+    return Controlled(model, other_text(setting, _SecondImages(images), everything), alike)
 
 
 class _SecondImages:

@@ -54,7 +54,11 @@ def scores_of(group: Group) -> dict[str, Any]:
         }
         for i in occurs
     ]
-    macro = [plus_minus(np.mean(scores[:, occurs, k], axis=1).tolist(), 3) for k in range(3)]
+    # As `train/metrics.py`: over the classes that a seed's labels or answers hold, which may differ between seeds.
+    held = [each.sum(axis=0) + each.sum(axis=1) > 0 for each in counts]
+    macro = [
+        plus_minus([float(score[own, k].mean()) for score, own in zip(scores, held, strict=True)], 3) for k in range(3)
+    ]
     drawn = _most_confused(total, occurs)
     shares = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
     title = (

@@ -46,15 +46,57 @@ def write_results(out: Path, title: str, said: list[str], experiments: dict[str,
         "at": now,
         "machine": machine,
         "tables": {name: table.as_json() for name, table in tables.items()},
+        "validation": {name: on_validation(folder) for name, folder in experiments.items()},
     }
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     on = f"{machine['cores']} cores, {machine['gpu'] or 'no GPU'}"
     lines = [f"# {title}", "", f"`{command}`", "", f"{now}; {on}; {versions}.", "", *said]
     for name, table in tables.items():
-        lines += ["", f"## {name}", "", table.as_markdown().rstrip()]
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            table.as_markdown().rstrip(),
+            "",
+            *_validation_lines(result["validation"][name]),
+        ]
     write_json(out.with_suffix(".json"), result)
     write_atomic(out.with_suffix(".md"), lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     return result
+
+
+def on_validation(folder: Path) -> list[dict[str, Any]]:
+    """Of each model and protocol the epochs that validation chose, seed by seed, and their macro-F1 there."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for name, record in read_json(folder / "results.json")["runs"].items():
+        model, protocol, _ = name.rsplit("-", 2)
+        if "best" in record:  # a control that is computed from another run has no epochs
+            found.setdefault((model, protocol), []).append(record["best"])
+    return [
+        {
+            "model": model,
+            "protocol": protocol,
+            "epochs": [best["epoch"] for best in bests],
+            "macro_f1": [best["validation_macro_f1"] for best in bests],
+        }
+        for (model, protocol), bests in found.items()
+    ]
+
+
+def _validation_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """For the page: models without their controls."""
+    return [
+        "What validation chose, seed by seed:",
+        "",
+        "| model | protocol | epoch | validation macro-F1 |",
+        "| :--- | :--- | :--- | :--- |",
+        *(
+            f"| {row['model']} | {row['protocol']} | {', '.join(map(str, row['epochs']))}"
+            f" | {', '.join(f'{value:.3f}' for value in row['macro_f1'])} |"
+            for row in rows
+            if "+" not in row["model"]
+        ),
+    ]
 
 
 def _gpu(experiments: dict[str, Path]) -> str | None:

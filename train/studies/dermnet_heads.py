@@ -20,6 +20,7 @@ from train.experiment import run
 from train.studies import run_study, write_results
 
 FIRST, ALL = ("clip_vit_b32",), ("clip_vit_b32", "resnet50")
+ENCODERS = {"clip_vit_b32": "CLIP ViT-B/32", "resnet50": "ResNet-50"}
 TWO = ("image_only", "text_only", "concat", "gating", "dual_film", "late_logits")
 SAID = [
     "Image only is CLIP alone, text only is DINOv2 alone; no text is involved, so what the tables say of text is to be",
@@ -39,6 +40,8 @@ def heads(data: Path, out: Path, first: tuple[str, ...], models: tuple[str, ...]
         "features": (data / "features_pca50.npz",),
         "image_features": first,
         "text_features": ("dinov2_vit_b14",),
+        "image_features_of": " and ".join(ENCODERS[each] for each in first),
+        "text_features_of": "DINOv2 ViT-B/14",
         "out": out,
         "models": models,
         "protocol": "official",

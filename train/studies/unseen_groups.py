@@ -36,8 +36,8 @@ def on_unseen_groups(config: TrainConfig, of: str) -> list[str]:
         resampled, seeds = resample(labels, answers, drawn), draw_seeds(len(said.seeds))
         right = 100 * np.mean([accuracy(labels, each) for each in answers])
         f1 = np.mean([macro_f1(labels, each) for each in answers])
-        of_right = span(interval(100 * resampled.accuracy, seeds), 2)
+        of_right = span(interval(100 * resampled.accuracy, seeds, 0, 100), 2)
         lines.append(
-            f"| {model} | {right:.2f} | {of_right} | {f1:.4f} | {span(interval(resampled.macro_f1, seeds), 4)} |"
+            f"| {model} | {right:.2f} | {of_right} | {f1:.4f} | {span(interval(resampled.macro_f1, seeds, 0, 1), 4)} |"
         )
     return lines

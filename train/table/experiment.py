@@ -85,9 +85,9 @@ def _score(tested: Tested, drawn: Resamples, predicted: Predicted, resampled: Re
         n_test=len(tested.labels),
         n_groups=drawn.counts.shape[1],
         accuracy_over_seeds=t_interval(accuracies),
-        accuracy_bootstrap=interval(100 * resampled.accuracy, weights),
+        accuracy_bootstrap=interval(100 * resampled.accuracy, weights, 0, 100),
         macro_f1_over_seeds=t_interval(macro_f1s),
-        macro_f1_bootstrap=interval(resampled.macro_f1, weights),
+        macro_f1_bootstrap=interval(resampled.macro_f1, weights, 0, 1),
     )
 
 
@@ -110,7 +110,7 @@ def _compare(
             unit * getattr(resampled[model], name)[:, place]
             for model, place in zip((first, second), places, strict=True)
         )
-        between = interval(drawn_ones - drawn_others, weights)
+        between = interval(drawn_ones - drawn_others, weights, -unit, unit)
         deltas[name] = Delta(mean(ones) - mean(others), between.low, between.high)
     n_first, n_second = _only_right(tested, drawn, answers)
     p_value = mcnemar_exact(n_first, n_second)

@@ -1,5 +1,6 @@
 """From predictions files to one array per protocol: the same test images, in the same order, for every model."""
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from builders.errors import UserError
 
 COLUMNS = ("image_id", "group", "label", "predicted")
+_NAME = re.compile(r"(.+)-(official|clean)-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +40,34 @@ class Tested:
 def read_predictions(folder: Path) -> dict[str, Tested]:
     """Every `predictions/MODEL-PROTOCOL-SEED.parquet` of an experiment, by protocol, official first.
 
-    Raises `UserError` where there are none, where a column is missing, and where two files of a protocol are not
-    about the same test images with the same labels.
+    Raises `UserError` where there are none, on a file of another name, one that cannot be read or lacks a column, and
+    where two files of a protocol are not about the same test images with the same labels.
     """
     files = sorted((folder / "predictions").glob("*.parquet"))
     if not files:
         raise UserError(f"{folder} holds no predictions/*.parquet", f"vl-dermnet train DATASET --out '{folder}'")
     by_protocol: dict[str, list[tuple[str, int, pa.Table, Path]]] = defaultdict(list)
     for file in files:
-        model, protocol, seed = file.stem.rsplit("-", 2)
+        named = _NAME.fullmatch(file.stem)
+        if named is None:
+            raise UserError(
+                f"{file} is not named MODEL-PROTOCOL-SEED.parquet, as train names them", "move the file away"
+            )
+        model, protocol, seed = named.groups()
         by_protocol[protocol].append((model, int(seed), _read(file), file))
     order = [protocol for protocol in ("official", "clean") if protocol in by_protocol]
     return {protocol: _joined(by_protocol[protocol]) for protocol in order}
 
 
 def _read(file: Path) -> pa.Table:
-    absent = sorted({*COLUMNS} - {*pq.read_schema(file).names})
-    if absent:
-        raise UserError(
-            f"{file} has no column {', '.join(absent)}", "delete the file and train again: `vl-dermnet train`"
-        )
-    return pq.read_table(file, columns=list(COLUMNS))
+    again = "delete the file and train again: `vl-dermnet train`"
+    try:
+        absent = sorted({*COLUMNS} - {*pq.read_schema(file).names})
+        if not absent:
+            return pq.read_table(file, columns=list(COLUMNS))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file} cannot be read: {error}", again) from error
+    raise UserError(f"{file} has no column {', '.join(absent)}", again)
 
 
 def _joined(found: list[tuple[str, int, pa.Table, Path]]) -> Tested:

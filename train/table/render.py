@@ -74,8 +74,11 @@ def as_latex(parts: list[Part], sentences: list[str], notes: list[str]) -> str:
         columns = "l" + "r" * (len(part.header) - 1)
         header, *lines = (" & ".join(latex(cell) for cell in line) + r" \\" for line in (part.header, *part.lines))
         body = "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\hline", header, r"\hline", *lines, r"\hline"])
-        blocks.append(f"% {part.title}\n{body}\n\\end{{tabular}}")
-    blocks += ["\n".join(latex(line) + "\n" for line in sentences).strip(), "\n".join(f"% {note}" for note in notes)]
+        blocks.append(f"% {_on_one_line(part.title)}\n{body}\n\\end{{tabular}}")
+    blocks += [
+        "\n".join(latex(line) + "\n" for line in sentences).strip(),
+        "\n".join(f"% {_on_one_line(note)}" for note in notes),
+    ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -90,9 +93,13 @@ def as_csv(records: list[dict[str, Any]]) -> str:
 
 def markdown(text: str) -> str:
     """`text` with nothing in it that Markdown or a pipe table would read as its own, on one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", _on_one_line(text))
 
 
 def latex(text: str) -> str:
     """`text` with nothing in it that LaTeX would read as its own, on one line."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in _on_one_line(text))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -101,11 +101,6 @@ class Table:
             "notes": self.notes(),
         }
 
-    def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows of the first part, the paper's table, as text."""
-        overview = words.overview(self)
-        return overview.header, overview.lines
-
     def sentences(self) -> list[str]:
         """Whether text helps, by protocol and metric."""
         return sentences(self)

@@ -16,7 +16,8 @@ def sentences(table: "Table") -> list[str]:
     """For each protocol and metric: where text helps, where it hurts, where it cannot be told; from the intervals.
 
     A fusion has more parameters than the image alone, so text helps only where the fusion is also better than each of
-    its controls that read no text about the image; where none was trained, the sentence says so. Then for each model
+    its controls that read no text about the image, and hurts only where it is also worse than each; where none was
+    trained, the sentence says so, and where there was one seed. Then for each model
     with controls: which of them it is better than, worse than, and cannot be told from.
     """
     said: list[str] = []
@@ -43,26 +44,33 @@ Judged = tuple[str, str]  # a verdict, and the name with its numbers
 
 
 def _of_text(table: "Table", row: "Row", protocol: str, name: str, _: str, unit: str, digits: int) -> Judged:
-    delta: Delta = getattr(row.against_image_only[protocol], name)
+    compared = row.against_image_only[protocol]
+    delta: Delta = getattr(compared, name)
     verdict, because = str(delta.verdict), ""
-    if verdict == "helps":
+    if verdict != "cannot be told":
         controls = {
             each.model.rpartition("+")[2].replace("_", " "): each.model_minus_control[protocol]
             for each in table.rows
             if each.model in {f"{row.model}+{control}" for control in TEXT_FREE}
             and protocol in each.model_minus_control
         }
-        unbeaten = [control for control, each in controls.items() if getattr(each, name).verdict != "helps"]
-        if unbeaten:
-            verdict, because = "cannot be told", f", but not above {' and '.join(unbeaten)}"
+        others = [control for control, each in controls.items() if getattr(each, name).verdict != verdict]
+        if others:
+            than = "above" if verdict == "helps" else "below"
+            verdict, because = "cannot be told", f", but not {than} {' and '.join(others)}"
         elif not controls:
             because = ", without a control"
-    return verdict, f"{row.title} ({_delta(delta, unit, digits)}{because})"
+    return verdict, f"{row.title} ({_delta(delta, unit, digits)}{because}{_of_one_seed(compared)})"
 
 
 def _of_control(control: str, compared: "Comparison", name: str, _: str, unit: str, digits: int) -> Judged:
     delta: Delta = getattr(compared, name)
-    return delta.verdict, f"{control} ({_delta(delta, unit, digits)})"
+    return delta.verdict, f"{control} ({_delta(delta, unit, digits)}{_of_one_seed(compared)})"
+
+
+def _of_one_seed(compared: "Comparison") -> str:
+    """Another seed may say otherwise, and no interval of one seed knows of that."""
+    return ", one seed" if compared.n_seeds == 1 else ""
 
 
 def _over_controls(table: "Table", protocol: str) -> "dict[str, list[tuple[str, Comparison]]]":

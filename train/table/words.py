@@ -111,8 +111,9 @@ def notes(table: "Table") -> list[str]:
         "Ours: mean ± standard deviation over seeds; accuracy in %, macro-F1 in [0, 1].",
         *counts,
         *(f"{protocol}: not trained; a table for others shows both protocols." for protocol in absent),
-        f"95 % intervals: over seeds, Student's t; bootstrap, {N_RESAMPLES} resamples of seeds and of groups of test "
-        "images; of a difference, paired by seed and image, and not corrected for the number of rows.",
+        f"95 % intervals: over seeds, Student's t; bootstrap, {N_RESAMPLES} resamples of seeds (their spread made up "
+        "for how few they are) and of groups of test images; of a difference, paired by seed and image, and not "
+        "corrected for the number of rows.",
         *(["One seed: its intervals cover other test images, not chance in training."] if is_single else []),
         *([f"Fewer than {FEW_GROUPS} groups: bootstrap intervals are too narrow."] if is_small else []),
         "p: McNemar, exact, of the plurality of the seeds (of equals the first seed's), one image of each group; "
