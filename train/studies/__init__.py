@@ -40,13 +40,14 @@ def write_results(out: Path, title: str, said: list[str], experiments: dict[str,
         "versions": {name: version(name) for name in PACKAGES},
     }
     now = datetime.now(UTC).date().isoformat()
+    validation = {name: on_validation(folder) for name, folder in experiments.items()}
     result = {
         "title": title,
         "command": command,
         "at": now,
         "machine": machine,
         "tables": {name: table.as_json() for name, table in tables.items()},
-        "validation": {name: on_validation(folder) for name, folder in experiments.items()},
+        "validation": validation,
     }
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     on = f"{machine['cores']} cores, {machine['gpu'] or 'no GPU'}"
@@ -58,7 +59,7 @@ def write_results(out: Path, title: str, said: list[str], experiments: dict[str,
             "",
             table.as_markdown().rstrip(),
             "",
-            *_validation_lines(result["validation"][name]),
+            *_validation_lines(validation[name]),
         ]
     write_json(out.with_suffix(".json"), result)
     write_atomic(out.with_suffix(".md"), lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
