@@ -173,6 +173,7 @@ def train(
     Example: vl-dermnet train dataset --out exp --model all --seeds 5 --frozen
     """
     from builders.errors import choose
+    from train.config import checked_config
     from train.recipes import RECIPES
 
     given = {
@@ -231,7 +232,7 @@ def train(
         overridden = [name for name in settings if _is_given(ctx, PARAMETERS.get(name, name))]
         options |= {name: value for name, value in settings.items() if name not in overridden}
         options |= {"recipe": recipe, "recipe_overrides": tuple(overridden)}
-    config = _config_of(options, "train")
+    config = checked_config(options, "train")
     if dry_run:
         _tell_plan(config, json)
         return
@@ -320,6 +321,7 @@ def train_features(
     Example: vl-dermnet train-features index.csv features.npz --first clip --second dinov2 --hidden-dim 512 --out exp
     """
     from builders.errors import UserError
+    from train.config import checked_config
     from train.experiment import run  # heavy: kept out of --help
 
     if not first and not second:
@@ -349,23 +351,8 @@ def train_features(
         "control_models": tuple(control_model or ("concat",)),
         "device": "cpu",
     }
-    experiment = run(_config_of(options, "train-features"))
+    experiment = run(checked_config(options, "train-features"))
     table(experiment.folder, json=json)
-
-
-def _config_of(options: dict[str, Any], command: str) -> "TrainConfig":
-    """The checked settings; raises `UserError` on one that cannot be."""
-    from pydantic import ValidationError
-
-    from builders.errors import UserError
-    from train.config import TrainConfig
-
-    try:
-        return TrainConfig.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{name} is {first['input']!r}: {first['msg']}", f"vl-dermnet {command} --help") from error
 
 
 @app.command()

@@ -2,9 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from builders.errors import UserError
 
@@ -185,3 +185,13 @@ class TrainConfig(BaseModel):
     def protocols(self) -> tuple[Protocol, ...]:
         """Which split columns are used, in the order of the table."""
         return PROTOCOLS[self.protocol]
+
+
+def checked_config(options: dict[str, Any], command: str) -> TrainConfig:
+    """The settings that `vl-dermnet COMMAND` was given. Raises `UserError` with the first one that cannot be."""
+    try:
+        return TrainConfig.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{name} is {first['input']!r}: {first['msg']}", f"vl-dermnet {command} --help") from error

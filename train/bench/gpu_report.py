@@ -69,6 +69,6 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def _cell(ratio: dict[str, Any], sign: str, wanted: float) -> str:
-    median = ratio["median"]
-    is_met = median >= wanted if sign == "≥" else median <= wanted
-    return f"{median:.3f} ({ratio['least']:.3f} – {ratio['greatest']:.3f}), {'met' if is_met else 'not met'}"
+    middle = ratio["median"]
+    is_met = middle >= wanted if sign == "≥" else middle <= wanted
+    return f"{middle:.3f} ({ratio['least']:.3f} – {ratio['greatest']:.3f}), {'met' if is_met else 'not met'}"

@@ -19,8 +19,8 @@ class AttentionPooling(Fusion):
     Zero-initialised scores: training starts from the mean over tokens.
 
     V and T are scaled tokens. A softmax does not see what all scores share, and a weighted sum can be scaled itself:
-    so the tokens are read as they are, and a step costs a third less. In single precision also under autocast: half
-    of it would round what the means share.
+    so the tokens are read as they are: a third less for a step on cached features. In single precision also under
+    autocast: half of it would round what the means share.
 
     Shape: image_tokens (batch, n_image, image_dim), text_tokens (batch, n_text, text_dim), text_mask (batch, n_text)
     -> (batch, n_classes)
