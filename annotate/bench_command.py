@@ -173,6 +173,8 @@ def bench_frozen(
         int | None, typer.Option(min=50, help="Of train; a fourth as many of test. Default: DermNet's.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: that of train --frozen.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="As of train.")] = 32,
+    lr: Annotated[float, typer.Option(help="As of train.")] = 1e-3,
     jobs: Annotated[int, typer.Option(min=1, help="Fits at once, as of train --jobs.")] = 1,
 ) -> None:
     """Measure how long train --frozen takes for the paper's rows on features of DermNet's number and size.
@@ -184,7 +186,7 @@ def bench_frozen(
     from train.bench.frozen import bench_frozen as measure
 
     size = {} if rows is None else {"n_train": rows, "n_test": rows // 4}
-    config = FrozenBench(out=out, n_seeds=seeds, epochs=epochs, n_jobs=jobs, **size)
+    config = FrozenBench(out, n_seeds=seeds, epochs=epochs, batch_size=batch_size, lr=lr, n_jobs=jobs, **size)
     result = measure(config, typed_command(), machine(), utc_now(), say=lambda message: typer.echo(message, err=True))
     typer.echo(as_markdown(result), nl=False)
 

@@ -1,6 +1,7 @@
 """train/controls: each control changes one thing, the same way in train, validation and test, and nothing else."""
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -204,17 +205,31 @@ def test_masked_text_is_the_description_without_the_names_of_classes(setting):
 
 
 @pytest.mark.parametrize("model", ["concat", "gmu", "cross_attention"])
-def test_the_matched_image_model_is_as_large_as_the_fusion_and_reads_no_text(setting, model):
+@pytest.mark.parametrize("hidden_dims", [(), (16,), (16, 8)])
+def test_the_matched_image_model_is_as_large_as_the_fusion_and_reads_no_text(setting, model, hidden_dims):
     start = setting(model)
+    start = replace(start, config=start.config.model_copy(update={"hidden_dims": hidden_dims, "dropout": 0.5}))
     matched = CONTROLS["matched_image_only"](start).model
     wanted = start.build(start.image, start.text).fusion.n_parameters
     assert matched.text is None
-    assert abs(matched.fusion.n_parameters - wanted) <= (DIM + 1 + len(CLASSES)) / 2
+    widths = [layer.out_features for layer in matched.fusion.modules() if isinstance(layer, torch.nn.Linear)]
+    if len(hidden_dims) < 2:
+        assert abs(matched.fusion.n_parameters - wanted) <= (DIM + 1 + len(CLASSES)) / 2
+    else:
+        assert widths[0] == pytest.approx(2 * widths[1], abs=1)
+        assert matched.fusion.n_parameters == pytest.approx(wanted, abs=DIM + widths[0] + widths[1])
+    # What regularises image only regularises it too.
+    plain = start.build(start.image, None, model="image_only").fusion
+    assert len(widths) == max(1, len(hidden_dims)) + 1
+    dropouts = [
+        [layer.p for layer in head.modules() if isinstance(layer, torch.nn.Dropout) and layer.p]
+        for head in (matched.fusion, plain)
+    ]
+    assert dropouts[0] == dropouts[1] == [0.5] * len(hidden_dims)
 
 
 def grid(model, inputs, rows):
     """f(v_i, t_j) for all i and j, each pair by itself: [i][j] is a vector of logits."""
-    from dataclasses import replace
 
     def pair(i, j):
         image, text = seen(inputs, model, [i]), seen(inputs, model, [j])

@@ -9,18 +9,23 @@ from train.config import PAPER_MODELS
 
 MACHINE = {"system": "Linux", "n_cores": 2, "memory_gib": 8.0, "gpus": []}
 SIZE = {"n_train": 60, "n_test": 20, "n_classes": 2, "n_image_tokens": 5, "n_text_tokens": 4, "dim": 8, "epochs": 2}
+LOOP = {"batch_size": 16, "lr": 0.01}
 
 
 def test_every_row_is_fitted_and_what_was_measured_is_kept(tmp_path):
     told = []
-    bench = FrozenBench(out=tmp_path / "frozen", n_seeds=1, n_jobs=2, **SIZE)
+    bench = FrozenBench(out=tmp_path / "frozen", n_seeds=1, n_jobs=2, **SIZE, **LOOP)
     first = bench_frozen(bench, "vl-dermnet bench frozen", MACHINE, "now", say=told.append)
     assert sorted(first["fits"]) == sorted(f"{name}-0" for name in PAPER_MODELS)
     assert told[0] == "writing features"
     assert all(0 <= each["accuracy"] <= 1 and each["seconds"] > 0 for each in first["fits"].values())
     told.clear()
     second = bench_frozen(
-        FrozenBench(out=tmp_path / "frozen", n_seeds=2, n_jobs=2, **SIZE), "again", MACHINE, "later", say=told.append
+        FrozenBench(out=tmp_path / "frozen", n_seeds=2, n_jobs=2, **SIZE, **LOOP),
+        "again",
+        MACHINE,
+        "later",
+        say=told.append,
     )
     assert sorted(line.partition(":")[0] for line in told[1:]) == sorted(f"{name}, seed 1" for name in PAPER_MODELS)
     assert second["wall_s"] > first["wall_s"] > 0
@@ -29,6 +34,6 @@ def test_every_row_is_fitted_and_what_was_measured_is_kept(tmp_path):
     page = (tmp_path / "frozen.md").read_text()
     assert page == as_markdown(second)
     assert "12 fits in" in page
-    assert "2 fits at once" in page
+    assert "2 epochs, batches of 16, learning rate 0.01, 2 fits at once" in page
     with pytest.raises(UserError, match="holds figures of other settings"):
         bench_frozen(FrozenBench(out=tmp_path / "frozen"), "", MACHINE, "", say=told.append)

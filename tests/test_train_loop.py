@@ -86,6 +86,25 @@ def config(tmp_path, **options):
     return TrainConfig(dataset="x", out=tmp_path, **{"epochs": 6, "batch_size": 16, "lr": 0.05, **options})
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_what_was_kept_in_a_file_is_read_to_the_bit_as_far_as_the_longest_text_of_the_batch(cached, tmp_path, dtype):
+    kept = []
+    for number, (tokens, pooled) in enumerate((cached.image, cached.text)):
+        np.save(tmp_path / f"{number}.npy", tokens.astype(dtype))
+        kept.append((np.load(tmp_path / f"{number}.npy", mmap_mode="r"), pooled))
+    inputs = CachedInputs(*kept, cached.text_mask, CPU)
+    rows = np.array([7, 0, 7, 3])
+    length = int(cached.text_mask[rows].sum(axis=1).max())
+    read = inputs.features(make_model("attention_pooling"), rows)
+    for tokens, expected in ((read.image_tokens, kept[0][0][rows]), (read.text_tokens, kept[1][0][rows, :length])):
+        assert tokens.dtype == torch.float32
+        assert (tokens.numpy() == expected.astype(np.float32)).all()
+    assert (read.text_mask.numpy() == cached.text_mask[rows, :length]).all()
+    unread = inputs.features(make_model("concat"), rows)
+    assert (unread.image_tokens.shape, unread.text_tokens.shape) == ((4, 4, 0), (4, length, 0))
+    assert (unread.text_pooled.numpy() == cached.text[1][rows]).all()
+
+
 @pytest.mark.parametrize("name", ["image_only", "concat", "gating", "dual_film", "attention_pooling"])
 def test_heads_learn_what_frozen_features_tell(cached, tmp_path, name):
     model = make_model(name)

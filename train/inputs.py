@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -140,11 +141,22 @@ class CachedInputs:
         self, arrays: TokensAndPooled, rows: Rows, length: int | None, uses_tokens: bool
     ) -> tuple[Tensor, Tensor]:
         tokens, pooled = arrays
-        read = tokens[rows, :length] if uses_tokens else tokens[rows, :length, :0]
-        return (
-            torch.from_numpy(read).to(self.device, torch.float32),  # NumPy takes five times as long over half precision
-            torch.from_numpy(pooled[rows]).to(self.device),
-        )
+        _, n_tokens, dim = tokens.shape
+        shape = (len(rows), n_tokens if length is None else length, dim if uses_tokens else 0)
+        kept = _as_tensor(tokens)
+        # To a GPU go the bytes as they are kept. On a CPU a row is copied and widened at once, not one after the other.
+        read = torch.empty(shape, dtype=torch.float32 if self.device.type == "cpu" else kept.dtype)
+        if uses_tokens:
+            for copy, row in zip(read, rows.tolist(), strict=True):
+                copy.copy_(kept[row, :length])
+        return read.to(self.device, torch.float32), torch.from_numpy(pooled[rows]).to(self.device)
+
+
+def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """`array`'s own memory as a tensor, to be read: PyTorch warns of files that are mapped for reading only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 Inputs = LiveInputs | CachedInputs

@@ -49,6 +49,8 @@ class FrozenBench:
     n_text_tokens: int = 128
     dim: int = 384
     epochs: int | None = None
+    batch_size: int = 32
+    lr: float = 1e-3
     n_jobs: int = 1
 
 
@@ -98,7 +100,15 @@ def bench_frozen(
 
 
 def _config(bench: FrozenBench) -> TrainConfig:
-    return TrainConfig(dataset="random", out=bench.out, is_frozen=True, epochs=bench.epochs, device="cpu")
+    return TrainConfig(
+        dataset="random",
+        out=bench.out,
+        is_frozen=True,
+        device="cpu",
+        epochs=bench.epochs,
+        batch_size=bench.batch_size,
+        lr=bench.lr,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +196,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{settings['n_train']:,} train rows, a tenth of them for validation, {settings['n_test']:,} test rows, "
         f"{settings['n_classes']} classes; made-up features of {settings['dim']} dimensions, "
         f"{settings['n_image_tokens']} image and up to {settings['n_text_tokens']} text tokens, memory-mapped. "
-        f"{result['epochs']} epochs, batches of {result['batch_size']}, {together}.",
+        f"{result['epochs']} epochs, batches of {result['batch_size']}, learning rate {settings['lr']}, {together}.",
         "",
         "| row | fits | seconds each | CPU seconds each | test accuracy on made-up data |",
         "| --- | ---: | ---: | ---: | ---: |",
