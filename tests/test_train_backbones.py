@@ -1,11 +1,13 @@
 """train/backbones.py: any AutoModel encoder, its part of a multimodal checkpoint, its pooling, its padding."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from builders.errors import UserError
+from builders.files import read_json, write_json
 from builders.torch_repair import repair
 from train.backbones import (
     ImageBackbone,
@@ -206,6 +208,29 @@ def test_a_backbone_that_is_nowhere_says_what_to_type():
 def test_a_hub_id_without_a_network_is_a_clear_error(private_cache):
     with pytest.raises(UserError, match="the text backbone 'example/no-such-model' cannot be fetched from the Hub"):
         load_text_backbone("example/no-such-model")
+
+
+def test_a_key_is_of_the_weights_and_of_what_is_made_of_them(checkpoint):
+    folder = checkpoint("vit")
+    keys = [load_image_backbone(str(folder)).config.weights]
+    keys += [load_image_backbone(str(shutil.copytree(folder, folder.with_name("copy")))).config.weights]
+    assert keys[0] == keys[1]  # where it lies is not part of it
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"num_attention_heads": config["num_attention_heads"] // 2})
+    assert load_image_backbone(str(folder)).config.weights != keys[0]
+
+
+def test_a_checkpoint_from_the_hub_has_the_commit_that_was_found(checkpoint, monkeypatch):
+    folder = checkpoint("vit")
+    cached = folder.parent / "snapshots" / ("0123456789" * 4)
+    shutil.copytree(folder, cached)
+    asked = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda *words, **options: asked.append(words) or str(cached)
+    )
+    assert load_image_backbone("me/vit", "main").config.revision == cached.name
+    assert asked == [("me/vit",)]
+    assert load_image_backbone(str(folder)).config.revision is None
 
 
 def test_a_checkpoint_with_missing_weights_is_refused(checkpoint):

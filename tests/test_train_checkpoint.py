@@ -155,6 +155,9 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path, change):
 def test_what_an_experiment_lets_change_or_come_does_not_end_a_fit_under_way(setting):
     values = {
         "dataset": "moved",
+        "revision": "a" * 40,
+        "image_revision": "main",
+        "text_revision": "main",
         "out": "elsewhere",
         "images": "photographs",
         "models": ("concat",),

@@ -18,6 +18,7 @@ from tests.class_words import WORDS
 from train.backbones import load_image_backbone
 from train.controls import CONTROLS
 from train.experiment import run
+from train.matrix import runs_of
 from train.model import load_fusion_model
 from train.predict import Predictor, predict
 from train.table import experiment_table
@@ -165,8 +166,32 @@ def test_an_experiment_may_grow_but_not_change(config):
 def test_a_dataset_that_changed_under_an_experiment_is_noticed(config, dataset, photographs, make_run):
     run(config())
     build(BuildConfig(images=photographs, runs=(make_run(),), out=dataset, with_images=True))
-    with pytest.raises(UserError, match="holds an experiment with another fingerprint"):
+    with pytest.raises(UserError) as raised:
         run(config())
+    assert str(raised.value) == (
+        f"{config().out} was begun on other rows: the dataset {dataset} has changed since\n"
+        "  fix: choose another --out, or put the former dataset back"
+    )
+
+
+def test_an_encoder_that_changed_under_its_name_is_noticed(config, backbones, tmp_path):
+    copied = shutil.copytree(backbones / "vit", tmp_path / "vit")
+    settings = config(image_backbone=str(copied), models=("image_only",))
+    run(settings)
+    weights = read_json(settings.out / "config.json")["backbones"]["image"]["weights"]
+    assert read_json(settings.out / "models" / "image_only-official-0" / "config.json")["image"]["weights"] == weights
+    assert run(settings.model_copy(update={"n_seeds": 2})).trained == ("image_only-official-1",)
+    other = load_image_backbone(str(copied)).model
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
+    other.save_pretrained(copied)
+    with pytest.raises(UserError) as raised:
+        run(settings.model_copy(update={"n_seeds": 3}))
+    message, fix = str(raised.value).split("\n")
+    assert message.startswith(
+        f"{settings.out} was begun with other weights of the image backbone vit: {weights} there, now "
+    )
+    assert fix == "  fix: put the former ones back, or choose another --out"
 
 
 def test_a_folder_with_something_else_in_it_is_not_written_to(config):
@@ -289,7 +314,7 @@ def test_controls_are_rows_of_the_table_and_a_killed_matrix_goes_on(config, back
     grown = run(settings)
     assert set(grown.skipped) == set(whole.trained)
     assert len(grown.trained) == (len(CONTROLS) + 1) * 2 * 2
-    names = {f"attention_pooling+{control}" for control in CONTROLS}
+    names = {f"gmu+{control}" for control in CONTROLS}
     rows = {row.model: row for row in experiment_table(settings.out).rows if "+" in row.model}
     best = [name for name in rows if name.endswith("+emap")]
     assert names | set(best) == set(rows)
@@ -309,7 +334,7 @@ def test_controls_are_rows_of_the_table_and_a_killed_matrix_goes_on(config, back
     assert results["runs"][f"{best[0]}-official-0"]["n_reference"] == results["runs"]["concat-official-0"]["n_test"]
     assert not list((settings.out / "models").glob("*+*"))
 
-    lost = ["attention_pooling+masked_text-clean-1", f"{best[0]}-official-1"]
+    lost = ["gmu+masked_text-clean-1", f"{best[0]}-official-1"]
     kept = {name: predictions(settings, name) for name in lost}
     for name in lost:
         (settings.out / "predictions" / f"{name}.parquet").unlink()
@@ -327,7 +352,7 @@ def test_controls_are_fine_tuned_as_their_model_is(config, backbones):
         for name, training in read_json(settings.out / "results.json")["runs"].items()
         if "n_trained_parameters" in training
     }
-    of_vit = trained["attention_pooling+second_image-official-0"] - trained["attention_pooling+random_text-official-0"]
+    of_vit = trained["gmu+second_image-official-0"] - trained["gmu+random_text-official-0"]
     assert of_vit == sum(p.numel() for p in load_image_backbone(str(backbones / "vit")).parameters())
 
 
@@ -345,8 +370,7 @@ def test_a_second_image_encoder_is_trained_as_deep_as_the_first_and_not_as_the_t
     run(settings)
     training = read_json(settings.out / "results.json")["runs"]
     with_it, without = (
-        training[f"attention_pooling+{control}-official-0"]["n_trained_parameters"]
-        for control in ("second_image", "random_text")
+        training[f"concat+{control}-official-0"]["n_trained_parameters"] for control in ("second_image", "random_text")
     )
     backbone = load_image_backbone(second)
     first = next(last_blocks(backbone, 1, "")[0][1].parameters())
@@ -366,12 +390,36 @@ def test_a_control_that_cannot_be_is_a_clear_error(config):
             {"controls": ("empty_text",), "control_models": ("image_only",)},
             "controls are of models with image and text, and image_only has one of them\n  fix: --control-model concat",
         ),
+        (
+            {"controls": ("empty_text",), "models": ("image_only",)},
+            "controls are of models with image and text, and none is trained\n  fix: --model attention_pooling",
+        ),
         ({"controls": ("emap",), "models": ("image_only",)}, "EMAP is of the best fusion, and no model with"),
     ):
         with pytest.raises(UserError) as raised:
             run(config(**options))
         assert message in str(raised.value)
     assert "second_image" not in config(controls=("all",)).controls
+
+
+@pytest.mark.parametrize(
+    ("models", "named", "expected"),
+    [
+        (("image_only", "gating", "concat"), (), "gating"),
+        (("concat", "attention_pooling"), (), "attention_pooling"),
+        (("concat", "attention_pooling"), ("concat",), "concat"),
+    ],
+)
+def test_controls_are_of_a_model_that_is_trained(config, models, named, expected):
+    settings = config(models=models, controls=("empty_text",), control_models=named)
+    assert [each.name for each in runs_of(settings) if each.control] == [f"{expected}+empty_text-official-0"]
+
+
+def test_controls_of_a_model_that_is_not_trained_are_told(config, capsys):
+    settings = config(models=("image_only",), controls=("empty_text",), control_models=("concat",), epochs=1)
+    run(settings)
+    said = "controls of concat are held against concat, which is not trained yet: --model concat"
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_emap_without_its_model_says_what_to_delete(config):

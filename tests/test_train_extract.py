@@ -108,6 +108,7 @@ def test_audit_finds_neighbours_with_them(photographs, backbones, tmp_path):
     [
         ({}, "features.csv", "ends neither in .npz nor in .parquet"),
         ({"n_layers": 99}, "features.npz", "layers"),
+        ({"device": "gpu"}, "features.npz", "unknown device 'gpu'; choose one of: auto, cpu"),
         ({"size_px": (3, 3)}, "features.npz", "does not take images of 3 × 3 pixels"),
     ],
 )

@@ -336,7 +336,9 @@ def test_one_cache_serves_an_experiment_whose_models_see_pixels(dataset, backbon
     runs = read_json(settings.out / "results.json")["runs"]
     assert len(runs) == 2 * 2 * 2
     assert all(each["config"]["caches_frozen_blocks"] for each in runs.values())
-    said = "of the image's the last 1 blocks, on images mirrored at random, not shifted"
+    said = (
+        "backbones fine-tuned: image the last 1 block, text the last 1 block, on images mirrored at random, not shifted"
+    )
     assert said in " ".join((settings.out / "report.html").read_text(encoding="utf-8").split()).replace("&#39;", "'")
 
     examples = load_examples(settings)

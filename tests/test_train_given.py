@@ -103,7 +103,7 @@ def test_what_the_features_are_of_is_told_on_the_command_line_also_later_and_oth
 
 def test_features_belong_to_the_rows_that_their_key_names(config, files):
     examples = load_examples(config())
-    _, _, inputs = given_inputs(config(), "cpu")
+    _, _, inputs = given_inputs(config(), torch.device("cpu"))
     assert (inputs.image[1].argmax(axis=1) == examples.labels).all()
 
 
@@ -173,7 +173,7 @@ def test_a_refit_tests_a_model_of_train_and_validation_and_leaves_what_validatio
     ]
     examples = load_examples(config())
     split = split_of(examples, "official")
-    _, _, inputs = given_inputs(config(), "cpu")
+    _, _, inputs = given_inputs(config(), torch.device("cpu"))
     for rows, mean in zip((split.train, np.concatenate([split.train, split.validation])), scaling, strict=True):
         np.testing.assert_allclose(mean, inputs.image[1][rows].mean(axis=0), rtol=1e-4, atol=1e-5)
 
@@ -182,7 +182,7 @@ def test_a_fit_that_does_not_choose_has_the_weights_at_the_end_whatever_its_pati
     settings = config(epochs=6, patience=1)
     examples = load_examples(settings)
     split = split_of(examples, "official")
-    image, text, inputs = given_inputs(settings, "cpu")
+    image, text, inputs = given_inputs(settings, torch.device("cpu"))
     ends: list[dict[str, torch.Tensor]] = []
     for chooses, patience in ((True, None), (False, 1)):
         torch.manual_seed(0)

@@ -137,6 +137,6 @@ def test_a_dataset_that_changes_while_a_first_run_is_under_way_is_noticed_when_i
     monkeypatch.undo()
     assert not (settings.out / "predictions").exists()
     build(BuildConfig(images=photographs, runs=(make_run(),), out=dataset, with_images=True))
-    with pytest.raises(UserError, match="holds an experiment with another fingerprint"):
+    with pytest.raises(UserError, match=r"was begun on other rows: the dataset .* has changed since"):
         run(settings)
     assert not (settings.out / "predictions").exists()

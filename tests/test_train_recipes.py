@@ -8,6 +8,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from builders.files import read_json
+from train.checkpoint import MAY_CHANGE, MAY_COME
 from train.cli import PARAMETERS, app
 from train.config import TrainConfig
 from train.recipes import RECIPES
@@ -24,6 +25,29 @@ def test_every_setting_of_a_recipe_is_one_of_the_config(name):
     assert set(RECIPES[name].settings) <= set(TrainConfig.model_fields)
     explained = {setting for each in RECIPES[name].assumptions for setting in each.settings}
     assert explained == set(RECIPES[name].settings) - {"models"}  # nothing is set without a word on why
+
+
+# What is not of a recipe: where data come from, how and where it is computed, rows beside the recipe's, and files in
+# place of encoders. The norm at which gradients are clipped cannot be typed.
+NOT_OF_A_RECIPE = {
+    *MAY_CHANGE, *MAY_COME, "set_name", "clip_norm", "is_compiled", "features", "image_features", "text_features"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_no_setting_that_changes_a_fit_is_outside_a_recipe(name):
+    of_fit = set(TrainConfig.model_fields) - NOT_OF_A_RECIPE
+    assert of_fit <= set(RECIPES[name].settings)
+
+
+def test_other_ways_to_train_are_told_where_the_recipe_has_none():
+    words = ["--lora", "8", "--refit", "--patience", "2", "--ema", "0.9", "--modality-dropout", "0.5"]
+    found = plan("--recipe", "paper", *words, "--image-revision", "abc")
+    expected = ["ema", "image_revision", "is_refit", "lora", "modality_dropout", "patience"]
+    assert sorted(found["settings"]["recipe_overrides"]) == expected
+    said = "\n".join(found["assumptions"])
+    for name, value in (("lora", 8), ("is_refit", True), ("patience", 2), ("image_revision", "abc")):
+        assert f"{name} = {value}" in said
 
 
 def test_every_setting_of_a_recipe_can_be_typed():
@@ -50,6 +74,15 @@ def test_the_papers_recipe_is_its_six_rows_with_five_seeds_and_both_protocols():
     assert found["settings"]["image_backbone"] == "google/vit-base-patch16-224-in21k"
     assert (found["settings"]["recipe"], found["settings"]["recipe_overrides"]) == ("paper", [])
     assert any("Validation" in line for line in found["assumptions"])
+
+
+def test_controls_are_among_the_runs_that_are_counted():
+    words = ["--model", "image_only", "--model", "concat", "--seeds", "2", "--control", "empty_text"]
+    assert plan(*words)["n_runs"] == 2 * 2 * 3
+    assert plan(*words, "--control", "emap")["n_runs"] == 2 * 2 * 3  # nothing is trained for it
+    assert plan(*words, "--control-model", "concat", "--control-model", "gmu")["n_runs"] == 2 * 2 * 4
+    ended = CliRunner().invoke(app, ["train", "nowhere/at-all", "--out", "exp", "--dry-run", *words])
+    assert ended.stdout.endswith("12 runs of 10 epochs each, 4 of them controls; nothing was started\n")
 
 
 def test_what_is_typed_wins_and_is_recorded():

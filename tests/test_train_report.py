@@ -160,6 +160,39 @@ def test_controls_have_rows_but_are_never_chosen(experiment):
     assert not any("shuffled" in caption for caption in page.tables)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"is_frozen": True}, "frozen backbones, heads trained"),
+        ({}, "backbones fine-tuned"),
+        ({"image_layers": 2, "text_layers": 0}, "backbones fine-tuned: image the last 2 blocks, text none"),
+        ({"image_layers": 1}, "backbones fine-tuned: image the last 1 block, text all blocks"),
+        ({"image_layers": 0, "text_layers": 0}, "heads trained, backbones as they were"),
+        ({"lora": 8}, "adapters of rank 8 trained on the backbones"),
+    ],
+)
+@pytest.mark.parametrize("is_refit", [False, True])
+def test_what_was_trained_is_told_as_it_was(experiment, changes, said, is_refit):
+    config = read_json(experiment / "config.json") | {"is_frozen": False, "is_refit": is_refit, **changes}
+    write_json(experiment / "config.json", config)
+    text = " ".join(unescape(write_report(experiment).read_text(encoding="utf-8")).split())
+    again = ", then again on train and validation together for the test" if is_refit else ""
+    assert re.search(rf"<dt>Training</dt><dd>(<bdi>)?{said}{again}; ", text)
+    assert ("What was tested is another fit" in text) == is_refit
+
+
+def test_controls_are_counted_beside_the_runs_that_were_asked_for(experiment):
+    config = read_json(experiment / "config.json")
+    write_json(experiment / "config.json", config | {"models": ["concat"], "n_seeds": 2, "protocol": "official"})
+    before = len(list((experiment / "predictions").glob("*.parquet")))
+    shutil.copy(
+        experiment / "predictions" / "concat-official-0.parquet",
+        experiment / "predictions" / "concat+empty_text-official-0.parquet",
+    )
+    text = " ".join(unescape(write_report(experiment).read_text(encoding="utf-8")).split())
+    assert f"{before} of 2 that were asked for last, and 1 of controls" in text
+
+
 def test_the_same_folder_gives_the_same_bytes(experiment):
     first = hashlib.sha256(write_report(experiment).read_bytes()).hexdigest()
     assert hashlib.sha256(write_report(experiment).read_bytes()).hexdigest() == first

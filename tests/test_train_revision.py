@@ -11,6 +11,7 @@ from tests.hub_server import HubServer
 from tests.hub_server.client import connect
 from train.config import TrainConfig
 from train.data import load_examples
+from train.experiment import run
 
 
 @pytest.fixture
@@ -76,3 +77,19 @@ def test_a_hub_that_fails_is_not_answered_from_an_old_cache(hub, publish_version
 def test_a_folder_has_no_commit(publish_version, tmp_path):
     publish_version("v1")
     assert read(tmp_path, dataset=str(tmp_path / "v1")) == (None, {"words of v1"})
+
+
+def test_an_experiment_goes_on_with_the_commit_that_it_was_begun_on(publish_version, backbones, tmp_path):
+    first = publish_version("v1")
+    common = {"dataset": "me/set", "out": tmp_path / "exp", "text_backbone": str(backbones / "bert"), "epochs": 1}
+    settings = TrainConfig(**common, models=("text_only",), protocol="official", is_frozen=True, n_seeds=1)
+    run(settings)
+    publish_version("v2")
+    more = settings.model_copy(update={"n_seeds": 2})
+    with pytest.raises(UserError) as raised:
+        run(more)
+    assert str(raised.value) == (
+        f"{tmp_path / 'exp'} was begun on other rows: the dataset me/set has changed since\n"
+        f"  fix: pin it: --revision {first}"
+    )
+    assert run(more.model_copy(update={"revision": first})).trained == ("text_only-official-1",)

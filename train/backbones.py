@@ -1,6 +1,8 @@
 """Any AutoModel vision or text encoder as a module from pixels or token ids to tokens and one pooled vector."""
 
 import hashlib
+import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,8 @@ _CLASS_TOKENS = ("cls_token", "class_embedding")
 class BackboneConfig(BaseModel):
     """Where a backbone came from and how its output is read.
 
-    `pooling` is `first` (the class token, where pre-training gave it a meaning) or `mean` over the tokens.
+    `revision` is the Hub's commit. `weights` is the `weights_key` before training: a branch moves, and a folder may be
+    replaced. `pooling` is `first` (the class token, where pre-training gave it a meaning) or `mean` over the tokens.
     `skips_first` drops a class token that pre-training left without one. `dim` is the width of a token.
     """
 
@@ -35,6 +38,7 @@ class BackboneConfig(BaseModel):
 
     source: str
     revision: str | None
+    weights: str | None = None  # not of features from a file, and not in older model folders
     architecture: str
     pooling: Pooling
     skips_first: bool
@@ -126,8 +130,15 @@ def _per_channel(values: tuple[float, float, float]) -> Tensor:
 
 
 def weights_key(model: nn.Module) -> str:
-    """16 hex digits over the names and bytes of a model's weights."""
-    digest = hashlib.sha256()
+    """16 hex digits over a model's configuration and the names and bytes of its weights.
+
+    The configuration too: the same weights with another number of heads are another encoder.
+    """
+    config = getattr(model, "config", None)
+    values = {} if config is None else config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):  # where it came from, and how
+        values.pop(name, None)
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -143,7 +154,8 @@ def load_image_backbone(source: str, revision: str | None = None) -> ImageBackbo
     select = getattr(whole.config, "vision_feature_select_strategy", None) if part is not None else None
     config = BackboneConfig(
         source=_named(source),
-        revision=revision,
+        revision=_commit_of(folder) or revision,
+        weights=weights_key(model),
         architecture=type(model).__name__,
         pooling="first" if has_class_token and select != "default" else "mean",
         skips_first=has_class_token and select == "default",
@@ -162,7 +174,8 @@ def load_text_backbone(source: str, revision: str | None = None) -> TextBackbone
     starts_with_class = tokenizer.cls_token_id is not None and example[0] == tokenizer.cls_token_id
     config = BackboneConfig(
         source=_named(source),
-        revision=revision,
+        revision=_commit_of(folder) or revision,
+        weights=weights_key(model),
         architecture=type(model).__name__,
         pooling="first" if starts_with_class and not _is_causal(model) else "mean",
         skips_first=False,
@@ -219,6 +232,11 @@ def _load(kind: str, source: str, revision: str | None) -> tuple[Path, Any]:
             "choose a complete checkpoint",
         )
     return folder, model
+
+
+def _commit_of(folder: Path) -> str | None:
+    """The commit that a folder of huggingface_hub's cache holds; None for any other folder."""
+    return folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) and folder.parent.name == "snapshots" else None
 
 
 def _named(source: str) -> str:

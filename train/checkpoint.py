@@ -22,9 +22,13 @@ from train.ema import Average
 from train.history import Epoch
 
 FILE_NAME = "checkpoint.safetensors"
-# What may differ when a fit is continued: the matrix, paths, names in a table, the device, how a batch is computed.
+# What may differ when a fit is continued: the matrix, paths, names in a table, the device, how a batch is computed; and
+# revisions, because the data's fingerprint and the encoders' weights tell whether they are others.
 MAY_CHANGE = (
     "dataset",
+    "revision",
+    "image_revision",
+    "text_revision",
     "out",
     "images",
     "models",

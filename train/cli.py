@@ -13,6 +13,8 @@ PARAMETERS = {
     "n_seeds": "seeds",
     "is_frozen": "frozen",
     "is_augmented": "augment",
+    "is_bf16": "bf16",
+    "is_refit": "refit",
     "hidden_dims": "hidden_dim",
     "warmup_fraction": "warmup",
     "n_jobs": "jobs",
@@ -155,7 +157,8 @@ def train(
         ),
     ] = None,
     control_model: Annotated[
-        list[str] | None, typer.Option(help="Repeatable. What controls are of; by default attention_pooling.")
+        list[str] | None,
+        typer.Option(help="Repeatable. What controls are of; by default attention_pooling, or the first fusion."),
     ] = None,
     second_image_backbone: Annotated[
         str | None, typer.Option(help="For the control second_image: AutoModel folder, Hub id or tiny-internvl.")
@@ -253,11 +256,14 @@ def _tell_plan(config: "TrainConfig", json: bool) -> None:
     """What a call would do: nothing is loaded for it."""
     from json import dumps
 
+    from train.config import EMAP
     from train.recipes import assumed
 
     settings = config.model_dump(mode="json")
     assumptions = assumed({**settings, "epochs": config.n_epochs})
-    n_runs = len(config.protocols) * config.n_seeds * len(config.models)
+    n_controls = sum(name != EMAP for name in config.controls) * max(1, len(config.control_models))
+    n_cells = len(config.protocols) * config.n_seeds
+    n_runs = n_cells * (len(config.models) + n_controls)
     if json:
         plan = {"n_runs": n_runs, "epochs_each": config.n_epochs, "assumptions": assumptions, "settings": settings}
         typer.echo(dumps(plan, indent=2, ensure_ascii=False))
@@ -267,7 +273,8 @@ def _tell_plan(config: "TrainConfig", json: bool) -> None:
     for name, value in settings.items():
         typer.echo(f"{name}: {value}")
     before = f" after {config.head_epochs} of the heads alone" if config.head_epochs else ""
-    typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each{before}, and controls; nothing was started")
+    of_them = f", {n_cells * n_controls} of them controls" if n_controls else ""
+    typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each{before}{of_them}; nothing was started")
 
 
 @app.command(name="train-features")
@@ -348,7 +355,7 @@ def train_features(
         "is_refit": refit,
         "n_jobs": jobs,
         "controls": tuple(control or ()),
-        "control_models": tuple(control_model or ("concat",)),
+        "control_models": tuple(control_model or ()),
         "device": "cpu",
     }
     experiment = run(checked_config(options, "train-features"))
@@ -366,7 +373,7 @@ def features(
     size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH: the whole photograph at this size, not the processor's crop.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
 ) -> None:
     """Write an encoder's features of photographs, for audit --features and train-features.

@@ -95,7 +95,7 @@ class TrainConfig(BaseModel):
     # Controls (train/controls): of which models, and the encoder that `second_image` puts in place of the text's.
     second_image_backbone: str | None = None
     second_image_revision: str | None = None
-    control_models: tuple[str, ...] = ("attention_pooling",)
+    control_models: tuple[str, ...] = ()  # none: one of `models` (train/matrix.py)
     controls: tuple[str, ...] = ()
 
     @field_validator("models")

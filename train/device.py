@@ -13,14 +13,14 @@ from train.model import FusionModel
 _SMALL_BATCH = 1 << 23  # values that a step reads
 
 
-def device_of(config: TrainConfig) -> torch.device:
-    """The device that `config.device` names; `auto` is CUDA where there is one, else the CPU."""
+def device_of(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one, else the CPU. Raises `UserError` for one not here."""
     n_cuda = torch.cuda.device_count()
     allowed = ["cpu", *(["cuda"] if n_cuda else []), *(f"cuda:{i}" for i in range(n_cuda))]
-    if config.device == "auto":
+    if name == "auto":
         return torch.device("cuda" if n_cuda else "cpu")
-    choose("device", config.device, ["auto", *allowed])
-    return torch.device(config.device)
+    choose("device", name, ["auto", *allowed])
+    return torch.device(name)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from train.matrix import Run, emap_runs, model_folder_of, predictions_of, record
 from train.model import load_fusion_model
 from train.model_card import refresh_cards
 from train.one_run import train_one
-from train.parts import load_parts
+from train.parts import Parts, load_parts
 from train.processes import Processes, joined_processes
 from train.progress import progress_bar, say
 from train.recipes import assumed
@@ -69,12 +69,15 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
             _write_config(config, examples)
     pending = processes.told_by_first([each for each in runs if not predictions_of(config, each).is_file()])
     skipped = [each.name for each in runs if each not in pending]
+    for name in sorted({each.model for each in runs if each.control} - set(config.models)):
+        if not list((config.out / "predictions").glob(f"{name}-*")):
+            say(console, f"controls of {name} are held against {name}, which is not trained yet: --model {name}")
     splits: dict[Protocol, Split] = {protocol: split_of(examples, protocol) for protocol in config.protocols}
     _tell_data(console, examples, splits)
     if skipped:
         say(console, f"{len(skipped)} of {len(runs)} runs are finished already and are skipped")
 
-    device = device_of(config)
+    device = device_of(config.device)
     keep_freed_memory(device)
     with_distances = processes.told_by_first(
         lacks_distances(config, examples)
@@ -84,6 +87,7 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
         with processes.first_alone():  # fills the cache
             parts = load_parts(config, examples, needed, device, console)
             if processes.is_first:
+                _write_backbones(config, parts)
                 write_distances(config, examples, splits, parts, console)
         with progress_bar(console, "train", len(pending) * config.n_epochs) as advance:
             if min(config.n_jobs, len(pending)) > 1:
@@ -152,6 +156,7 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     path = config.out / "config.json"
     resolved = {**config.model_dump(mode="json"), "epochs": config.n_epochs, "fingerprint": examples.fingerprint}
     assumptions = assumed(resolved)
+    backbones: dict[str, Any] = {}
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file, and an experiment is a folder", "choose another --out")
     if path.is_file() and (
@@ -161,15 +166,45 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
         before: dict[str, Any] = {**defaults, **read_json(path)}
         for key, value in resolved.items():
             is_new = key in MAY_COME and before.get(key) is None
+            if key == "fingerprint" and before.get(key) != value:
+                at = before.get("commit")
+                raise UserError(
+                    f"{config.out} was begun on other rows: the dataset {config.dataset} has changed since",
+                    f"pin it: --revision {at}" if at else "choose another --out, or put the former dataset back",
+                )
             if key not in MAY_CHANGE and not is_new and before.get(key) != value:
                 raise UserError(
                     f"{config.out} holds an experiment with another {key}: there {before.get(key)!r}, now {value!r}",
                     "choose another --out, or delete the folder to train everything again",
                 )
         assumptions = assumptions or before.get("assumptions", assumed(before))
+        backbones = before.get("backbones", {})
     elif not path.is_file() and config.out.is_dir() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty and holds no experiment", "choose another --out")
-    write_json(path, {**resolved, "described_by": examples.described_by, "assumptions": assumptions})
+    found = {"commit": examples.commit, "described_by": examples.described_by, "backbones": backbones}
+    write_json(path, {**resolved, **found, "assumptions": assumptions})
+
+
+def _write_backbones(config: TrainConfig, parts: Parts) -> None:
+    """Write which encoders the experiment is of beside its settings, or check that they are those that it began with.
+
+    A branch on the Hub moves, a cache may be an old one, and a folder may be replaced: weights tell.
+    """
+    path = config.out / "config.json"
+    values = read_json(path)
+    for kind, part in (("image", parts.image), ("text", parts.text)):
+        if part is None or part.config.weights is None:
+            continue
+        now = {"weights": part.config.weights, "revision": part.config.revision}
+        before = values["backbones"].setdefault(kind, now)
+        if before["weights"] != now["weights"]:
+            at = before["revision"]
+            raise UserError(
+                f"{config.out} was begun with other weights of the {kind} backbone {part.config.source}: "
+                f"{before['weights']} there{f' (commit {at})' if at else ''}, now {now['weights']}",
+                f"--{kind}-revision {at}" if at else "put the former ones back, or choose another --out",
+            )
+    write_json(path, values)
 
 
 def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Split]) -> None:

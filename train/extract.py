@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from builders.index import no_image_error
 from builders.sources import Source, open_source, pinned
 from train.attention_maps import patch_grid
 from train.backbones import ImageBackbone, load_image_backbone, weights_key
+from train.device import device_of
 from train.heap import keep_freed_memory
 from train.memory import Tell, in_batches, is_out_of_memory
 from train.pixels import PixelConfig, resize_and_crop
@@ -46,7 +47,7 @@ class Extraction:
     has_patch_mean: bool = False
     size_px: tuple[int, int] | None = None
     batch_size: int = 32
-    device: str = "cpu"
+    device: str = "auto"
     is_bf16: bool = False
 
 
@@ -55,12 +56,15 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
 
     Columns: `path`, `image_sha256`, `pooled` (of the last layer), `pooled_2` (of the one before), …, `patch_mean`.
     Finished parts lie in `.NAME.parts` until the file is whole, so the same call goes on where a kill stopped it.
-    Raises `UserError` for another ending, a source without images, and layers or sizes that the encoder does not have.
+    Raises `UserError` for another ending, a source without images, layers or sizes that the encoder does not have, and
+    a device that is not here.
     """
     if out.suffix.lower() not in (".npz", ".parquet"):
         raise UserError(f"{out} ends neither in .npz nor in .parquet", "--out features.npz")
     images = pinned(images)
-    keep_freed_memory(torch.device(config.device))
+    device = device_of(config.device)
+    config = replace(config, device=str(device))
+    keep_freed_memory(device)
     console = Console(stderr=True)
     told: set[str] = set()
 

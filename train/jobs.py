@@ -51,7 +51,7 @@ def train_at_once(
         )
     n_processes = min(config.n_jobs, len(pending))
     models = frozenset(each.model for each in pending)
-    job = _Job(config, examples.fingerprint, models, n_processes)
+    job = _Job(config, examples.fingerprint, examples.commit, models, n_processes)
     with closing(unordered_map(job, longest_first(pending, lambda each: each.model), n_processes)) as done:
         for this, told in done:
             if isinstance(told, WorkerDiedError):
@@ -71,12 +71,13 @@ class _Job:
 
     config: TrainConfig
     fingerprint: str
+    commit: str | None
     models: frozenset[str]
     n_processes: int
 
     def __call__(self, this: Run) -> str:
         examples, parts = _read(self)
-        split, device, told = split_of(examples, this.protocol), device_of(self.config), io.StringIO()
+        split, device, told = split_of(examples, this.protocol), device_of(self.config.device), io.StringIO()
         train_one(self.config, examples, split, this, parts, device, lambda _: None, Console(file=told), ALONE)
         return told.getvalue()
 
@@ -84,12 +85,11 @@ class _Job:
 @cache
 def _read(job: _Job) -> tuple[Examples, Parts]:
     datasets.disable_progress_bars()
+    device = device_of(job.config.device)
     torch.set_num_threads(max(1, n_cores() // job.n_processes))
-    keep_freed_memory(device_of(job.config))
+    keep_freed_memory(device)
     examples = load_examples(job.config)
     if examples.fingerprint != job.fingerprint:
-        raise UserError(
-            f"{job.config.dataset} changed after this experiment began",
-            "pin it: --revision COMMIT, or begin another --out",
-        )
-    return examples, load_parts(job.config, examples, set(job.models), device_of(job.config), Console(quiet=True))
+        fix = f"--revision {job.commit}" if job.commit else "choose another --out, or put the former dataset back"
+        raise UserError(f"{job.config.dataset} changed after this experiment began", fix)
+    return examples, load_parts(job.config, examples, set(job.models), device, Console(quiet=True))

@@ -49,7 +49,9 @@ def runs_of(config: TrainConfig) -> list[Run]:
         )
     if "second_image" in config.controls and config.second_image_backbone is None:
         raise UserError("the control second_image needs a second image encoder", "--second-image-backbone FOLDER")
-    for name in config.control_models if config.controls else ():
+    trained = [name for name in config.controls if name != EMAP]
+    of_controls = controlled(config) if trained else ()
+    for name in of_controls:
         choose("model", name, list(FUSIONS))
         if not is_fusion(name):
             raise UserError(
@@ -58,13 +60,9 @@ def runs_of(config: TrainConfig) -> list[Run]:
     cells: list[tuple[Protocol, int]] = [
         (protocol, seed) for protocol in config.protocols for seed in range(config.n_seeds)
     ]
-    trained = [name for name in config.controls if name != EMAP]
     models = [Run(model, protocol, seed) for protocol, seed in cells for model in config.models]
     return models + [
-        Run(model, protocol, seed, control)
-        for protocol, seed in cells
-        for model in config.control_models
-        for control in trained
+        Run(model, protocol, seed, control) for protocol, seed in cells for model in of_controls for control in trained
     ]
 
 
@@ -82,6 +80,18 @@ def emap_runs(config: TrainConfig, protocol: Protocol) -> list[Run]:
         fusions, key=lambda name: mean(_validated(config, Run(name, protocol, s)) for s in range(config.n_seeds))
     )
     return [Run(best, protocol, seed, EMAP) for seed in range(config.n_seeds)]
+
+
+def controlled(config: TrainConfig) -> tuple[str, ...]:
+    """The models that controls are of: those named, else attention pooling (concat on given features, which have no
+    tokens) where it is trained, else the first model with both modalities."""
+    if config.control_models:
+        return config.control_models
+    fusions = [name for name in config.models if is_fusion(name)]
+    usual = "concat" if config.features else "attention_pooling"
+    if not fusions:
+        raise UserError("controls are of models with image and text, and none is trained", f"--model {usual}")
+    return (usual,) if usual in fusions else (fusions[0],)
 
 
 def is_fusion(model: str) -> bool:

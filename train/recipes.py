@@ -36,8 +36,11 @@ RECIPES: dict[str, Recipe] = {
             "is_frozen": False,
             "image_layers": None,
             "text_layers": None,
+            "lora": None,
             "image_backbone": "google/vit-base-patch16-224-in21k",
+            "image_revision": None,
             "text_backbone": "google-bert/bert-base-uncased",
+            "text_revision": None,
             "max_text_tokens": 256,
             "epochs": 10,
             "head_epochs": 0,
@@ -50,14 +53,21 @@ RECIPES: dict[str, Recipe] = {
             "label_smoothing": 0.0,
             "imbalance": "none",
             "hidden_dims": (),
+            "dropout": 0.0,
             "is_augmented": True,
             "caches_frozen_blocks": False,
+            "modality_dropout": 0.0,
+            "ema": 0.0,
+            "patience": None,
+            "is_refit": False,
+            "is_bf16": False,
         },
         assumptions=(
             Assumption(
                 "Checkpoints: the slides say ViT and BERT; these two are the usual base-sized ones, of ImageNet-21k "
-                "and English, and a public ViT of this checkpoint reaches the paper's image-only accuracy on DermNet.",
-                ("image_backbone", "text_backbone"),
+                "and English, and a public ViT of this checkpoint reaches the paper's image-only accuracy on DermNet. "
+                "The newest commit of each is taken, and written into every model's folder.",
+                ("image_backbone", "image_revision", "text_backbone", "text_revision"),
             ),
             Assumption(
                 "Learning rates, weight decay, warm-up, batch size and epochs are not in the slides: usual values for "
@@ -67,11 +77,17 @@ RECIPES: dict[str, Recipe] = {
             Assumption(
                 "Fine-tuned, as a column of the slides says: of which layers, and on which loss, it does not say. Here "
                 "the whole encoders, on cross-entropy without smoothing or weights.",
-                ("is_frozen", "image_layers", "text_layers", "label_smoothing", "imbalance"),
+                ("is_frozen", "image_layers", "text_layers", "lora", "label_smoothing", "imbalance"),
+            ),
+            Assumption(
+                "Optimiser: not in the slides. AdamW in single precision, gradients clipped at a norm of 1; no moving "
+                "average of the weights, and no modality is left out in training.",
+                ("is_bf16", "ema", "modality_dropout"),
             ),
             Assumption(
                 "Validation: the slides name none. A tenth of train is held out by groups of copies; the epoch with "
-                "the best macro-F1 there is tested, once."
+                "the best macro-F1 there is tested, once. No fit is ended early, and none is made again with all rows.",
+                ("patience", "is_refit"),
             ),
             Assumption(
                 "Seeds: the paper reports one run. Five are trained, because seeds differ by about as much as its "
@@ -83,7 +99,13 @@ RECIPES: dict[str, Recipe] = {
                 ("is_augmented", "caches_frozen_blocks"),
             ),
             Assumption("Text length: descriptions beyond 256 tokens are cut, and counted.", ("max_text_tokens",)),
-            Assumption("Head: not in the slides; one linear layer.", ("hidden_dims",)),
+            Assumption("Head: not in the slides; one linear layer.", ("hidden_dims", "dropout")),
+            Assumption(
+                "Pooled vectors: the slides do not say. Of each encoder the class token of its last hidden state, "
+                "without a pooler; it and the tokens are standardised before the fusion, with the mean and the "
+                "standard deviation per dimension over train under the encoders as downloaded."
+            ),
+            Assumption("Attention pooling: the scores of all tokens start equal."),
             Assumption(
                 "Gating: 'sigmoid feature selection' is read as sigmoid(W [v; t] + b) * [v; t]; gmu is there as well."
             ),

@@ -32,7 +32,8 @@ def empty_text(setting: Setting) -> Controlled:
 def constant_text(setting: Setting) -> Controlled:
     """Every image has the description `SENTENCE`.
 
-    Scaled by its standard deviation over train, which is zero, a frozen encoder's answer becomes zero, as if empty.
+    Pooled and scaled by its standard deviation over train, which is zero, a frozen encoder's answer becomes zero, as
+    if empty; its tokens, which differ from each other, do not.
     """
     row_of = np.zeros_like(setting.examples.labels)
     texts = encoded(setting, [SENTENCE])

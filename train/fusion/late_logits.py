@@ -13,8 +13,9 @@ class LateLogits(Fusion):
     """`logits = w (W_v v + b_v) + (1 - w) (W_t t + b_t)` with one learned `w` in (0, 1), which starts at one half.
 
     The weighted sum rule of Kittler et al. 1998, "On Combining Classifiers", https://doi.org/10.1109/34.667881, on
-    logits. A row without a description has `w = 1`: the image answers alone. On complete rows this can express what
-    `concat` can and no more; a difference between the two there is one of optimisation.
+    logits. A row without a description has `w = 1`: the image answers alone. With linear heads this can express
+    on complete rows what `concat` can and no more, so a difference between the two is one of optimisation; with hidden
+    layers image and text meet in those of `concat` alone.
 
     Shape: image_pooled (batch, image_dim), text_pooled (batch, text_dim), text_mask (batch, n_text)
     -> (batch, n_classes)

@@ -69,4 +69,4 @@ def _thinned(points: list[Point]) -> list[Point]:
 def _kept(runs: list[FinishedRun]) -> str:
     epochs = [run.record["best"]["epoch"] for run in runs if "best" in run.record]
     n_epochs = max(len(run.record["history"]) for run in runs)
-    return f"kept: epoch {', '.join(map(str, epochs))} of {n_epochs}" if epochs else f"{n_epochs} epochs"
+    return f"best: epoch {', '.join(map(str, epochs))} of {n_epochs}" if epochs else f"{n_epochs} epochs"

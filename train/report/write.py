@@ -69,6 +69,7 @@ def write_report(folder: Path, images: str | None = None, say: Callable[[str], o
         texts=read_origin(folder).texts,
         table=table,
         protocols=protocols,
+        is_refit=bool(config.get("is_refit")),
         parts=PARTS,
         absent_list=_absent(config, found, protocols, examples),
         swatch=swatch,
@@ -122,7 +123,7 @@ def _facts(config: dict[str, Any], found: Found, groups: list[Group]) -> list[tu
         for group in groups
     ]
     facts = [
-        ("Dataset", _place(config.get("dataset"), config.get("revision"))),
+        ("Dataset", _place(config.get("dataset"), config.get("commit") or config.get("revision"))),
         ("Description set", config.get("set_name") or "the primary one"),
         ("Images", "; ".join(counts)),
         ("Classes", str(len(first.class_names))),
@@ -145,9 +146,14 @@ def _encoders(config: dict[str, Any]) -> list[tuple[str, str]]:
             for kind in ("image", "text")
         ]
     return [
-        (f"{kind.capitalize()} backbone", _place(config.get(f"{kind}_backbone"), config.get(f"{kind}_revision")))
+        (f"{kind.capitalize()} backbone", _place(config.get(f"{kind}_backbone"), _commit(config, kind)))
         for kind in ("image", "text")
     ]
+
+
+def _commit(config: dict[str, Any], kind: str) -> str | None:
+    """The commit of a backbone that was found, or else what was asked for."""
+    return config.get("backbones", {}).get(kind, {}).get("revision") or config.get(f"{kind}_revision")
 
 
 def _counts(record: dict[str, Any], n_test: int) -> str:
@@ -169,20 +175,41 @@ def _place(source: Any, revision: Any) -> str:
 def _training(config: dict[str, Any]) -> str:
     if not config:
         return "unknown: config.json is not there"
-    how = "frozen backbones, heads trained" if config.get("is_frozen") else "backbones fine-tuned"
+    how = "frozen backbones, heads trained" if config.get("is_frozen") else _tuned(config)
     if config.get("caches_frozen_blocks"):
-        seen = "mirrored at random, not shifted" if config.get("is_augmented") else "not augmented"
-        how += f", of the image's the last {config.get('image_layers')} blocks, on images {seen}"
+        how += f", on images {'mirrored at random, not shifted' if config.get('is_augmented') else 'not augmented'}"
     if config.get("head_epochs"):
         how += f", after {config['head_epochs']} epochs of the heads alone"
+    if config.get("is_refit"):
+        how += ", then again on train and validation together for the test"
     return (
         f"{how}; {config.get('epochs')} epochs, batches of {config.get('batch_size')}, learning rate {config.get('lr')}"
     )
 
 
+def _tuned(config: dict[str, Any]) -> str:
+    """Which parts of the encoders are trained beside the head."""
+    layers = {kind: config.get(f"{kind}_layers") for kind in ("image", "text")}
+    if set(layers.values()) == {0}:
+        return "heads trained, backbones as they were"
+    rank = config.get("lora")
+    how = f"adapters of rank {rank} trained on the backbones" if rank else "backbones fine-tuned"
+    if set(layers.values()) == {None}:
+        return how
+    return f"{how}: {', '.join(f'{kind} {_blocks(n_layers)}' for kind, n_layers in layers.items())}"
+
+
+def _blocks(n_layers: int | None) -> str:
+    if n_layers is None:
+        return "all blocks"
+    return "none" if n_layers == 0 else f"the last {n_layers} block{'s' * (n_layers > 1)}"
+
+
 def _finished(config: dict[str, Any], found: Found) -> str:
     seconds = sum(float(run.record.get("seconds", 0)) for run in found.runs)
-    return f"{len(found.runs)}{_of_planned(config)}, {seconds:,.0f} s of training"
+    n_controls = sum(run.is_control for run in found.runs)
+    controls = f", and {n_controls} of controls" if n_controls else ""
+    return f"{len(found.runs) - n_controls}{_of_planned(config)}{controls}, {seconds:,.0f} s of training"
 
 
 def _of_planned(config: dict[str, Any]) -> str:
