@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.models import Model
+from builders.files import read_json
 from builders.torch_repair import repair
 
 INDEX = "model.safetensors.index.json"
@@ -84,7 +85,7 @@ def _n_in_header(file: Path) -> int:
 
 def _read_json(model: Model, name: str) -> dict[str, Any]:
     file = _on_this_disk(model, name) or _from_hub(model, name)
-    return json.loads(file.read_text(encoding="utf-8")) if file else {}
+    return read_json(file) if file else {}
 
 
 def _on_this_disk(model: Model, name: str) -> Path | None:

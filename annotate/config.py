@@ -1,9 +1,10 @@
 """Every setting of one `annotate` run, parsed once, at the border."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from builders.errors import UserError
 
@@ -55,6 +56,15 @@ class AnnotateConfig(BaseModel):
     preflight: bool = True
     part_rows: int = Field(default=256, ge=1)
     part_seconds: float = Field(default=5.0, gt=0)
+
+    @field_validator("temperature", "timeout_s", "max_refused", mode="before")
+    @classmethod
+    def _is_finite(cls, value: Any, field: ValidationInfo) -> Any:
+        """The command line only compares with its limits, which nan and inf get past."""
+        if isinstance(value, float) and not math.isfinite(value):
+            option = str(field.field_name).removesuffix("_s").replace("_", "-")
+            raise UserError(f"--{option} {value} is not a finite number", "vl-dermnet annotate --help")
+        return value
 
 
 def parse_engine_args(pairs: list[str]) -> dict[str, Any]:

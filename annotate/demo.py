@@ -1,6 +1,8 @@
 """The whole path in one go: the commands a user would type, typed for them, on sample photographs and a tiny model."""
 
+import csv
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from builders.errors import UserError
 from builders.sample.layout import ATTRIBUTES_FILE
 
 SAMPLE_SEED = 20_000  # the tiny model was trained on other seeds: it has seen none of these photographs
+N_COPIES = 2  # files that `sample` adds to the photographs, flaws as DermNet has them
 MODELS = ("text_only", "image_only", "attention_pooling")
 
 
@@ -22,8 +25,7 @@ def run_demo(out: Path, n_images: int, n_seeds: int, engine: str) -> None:
     """
     progress, began = Progress(), time.monotonic()
     photos, run, dataset, experiment = out / "photos", out / "run", out / "dataset", out / "experiment"
-    if not (photos / ATTRIBUTES_FILE).exists():  # written last
-        _type(progress, "sample", str(photos), "--images", str(n_images), "--seed", str(SAMPLE_SEED))
+    _render(progress, photos, n_images)
     index = out / "index.parquet"
     _type(progress, "index", str(photos), "--out", str(index))
     model = ("--model", "tiny-internvl", "--dtype", "float32", "--engine", engine)
@@ -46,6 +48,32 @@ def run_demo(out: Path, n_images: int, n_seeds: int, engine: str) -> None:
     ):
         progress.say(f"  {what:27} {where}")
     progress.say("The photographs are rendered, the words are a toy model's. Nothing here is for clinical use.")
+
+
+def _render(progress: Progress, photos: Path, n_images: int) -> None:
+    """Render the photographs, unless an earlier demo did; what an interrupted one left is removed first.
+
+    A file beside `photos` tells that from somebody's own folder. Raises `UserError` where an earlier demo rendered
+    another number of them, or `photos` is of no demo.
+    """
+    under_way = photos.with_name(".photos-under-way")
+    if (photos / ATTRIBUTES_FILE).exists():  # written last
+        with (photos / ATTRIBUTES_FILE).open(encoding="utf-8", newline="") as file:
+            n_there = sum(1 for _ in csv.DictReader(file)) - N_COPIES
+        if n_there != n_images:
+            raise UserError(
+                f"{photos} holds the {n_there} photographs of an earlier demo, not {n_images}",
+                f"vl-dermnet demo --out {shlex.quote(str(photos.parent))} --images {n_there}   or another --out",
+            )
+    else:
+        if under_way.exists():
+            shutil.rmtree(photos, ignore_errors=True)
+        elif photos.exists() and (not photos.is_dir() or any(photos.iterdir())):
+            raise UserError(f"{photos} is there already and is not of a demo", "vl-dermnet demo --out demo2")
+        photos.parent.mkdir(parents=True, exist_ok=True)
+        under_way.touch()
+        _type(progress, "sample", str(photos), "--images", str(n_images), "--seed", str(SAMPLE_SEED))
+    under_way.unlink(missing_ok=True)
 
 
 def _type(progress: Progress, *words: str) -> None:

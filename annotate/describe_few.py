@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from annotate.config import AnnotateConfig
+from annotate.config import DEFAULT_RETRY_FLAGS, AnnotateConfig
+from annotate.engines import choose_engine
 from annotate.job import run
+from annotate.models import Model, resolve_model
 from annotate.progress import Progress
+from annotate.publishable import HIDDEN
 from builders.errors import UserError
 from builders.files import sha256_of
 from builders.run_folder import read_run
@@ -45,9 +48,12 @@ def describe_few(
 ) -> list[Described]:
     """One description per image, with the prompt and settings of `made_by`, which is a run's run.json.
 
+    Engine arguments are of one engine: another one is asked without them.
+
     The photographs are copied to a scratch folder under numbers, so no file name is seen. An image that the model does
     not describe has an empty text. Raises `UserError` where nothing tells which model to ask, and where it cannot be
-    asked: packages or weights that are not here, an engine that does not start, servers that do not answer.
+    asked: packages or weights that are not here or other ones, an engine that does not start, servers that do not
+    answer.
     """
     facts = made_by or {}
     kind = facts.get("engine", {}).get("kind", "")
@@ -60,6 +66,12 @@ def describe_few(
             "--endpoint URL of a server of it, or --vlm MODEL to load one here",
         )
     sampling, prompt = facts.get("sampling", {}), facts.get("prompt", {})
+    model, revision = asked.vlm or facts["model"]["id"], asked.revision
+    if asked.vlm is None:
+        recorded = facts["model"].get("revision")
+        revision = None if recorded is None or recorded.startswith("sha256:") else recorded
+    if not asked.endpoints:
+        _compare_checkpoints(facts, asked, resolve_model(model, revision, asked.trust_remote_code), progress)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         photographs = scratch / "photographs"
@@ -70,19 +82,20 @@ def describe_few(
         if prompt.get("text"):
             (scratch / "prompt.md").write_text(prompt["text"], encoding="utf-8")
             named = str(scratch / "prompt.md")
-        revision = asked.revision if asked.vlm else facts["model"].get("revision")
         config = AnnotateConfig(
             images=str(photographs),
             out=scratch / "run",
-            model=asked.vlm or facts["model"]["id"],
-            revision=None if revision is None or revision.startswith("sha256:") else revision,
+            model=model,
+            revision=revision,
             trust_remote_code=asked.trust_remote_code,
             engine=NEEDS_A_SERVER if asked.endpoints else asked.engine,
-            engine_args={"endpoint": list(asked.endpoints)} if asked.endpoints else {},
+            engine_args={"endpoint": list(asked.endpoints)} if asked.endpoints else _engine_args(facts, asked.engine),
             prompt=named,
             max_tokens=sampling.get("max_tokens", 256),
             temperature=sampling.get("temperature", 0.0),
             seed=sampling.get("seed", 0),
+            retries=sampling.get("retries", 2),
+            retry_flags=tuple(sampling.get("retry_flags", DEFAULT_RETRY_FLAGS)),
             dtype=facts.get("engine", {}).get("dtype", "auto"),
             # A server's tiles are set where it is started.
             max_dynamic_patch=None if asked.endpoints else facts.get("preprocessing", {}).get("max_dynamic_patch"),
@@ -100,3 +113,25 @@ def describe_few(
             else:
                 told.append(Described(row.description, "" if row.description.strip() else "the answer was empty"))
         return told
+
+
+def _compare_checkpoints(facts: dict[str, Any], asked: Asked, here: Model, progress: Progress) -> None:
+    """Raise `UserError` where the folder with the model's name holds another model; where --vlm names it, say so."""
+    recorded, kind = facts.get("model", {}), facts.get("engine", {}).get("kind")
+    if not recorded.get("revision") or here.revision == recorded["revision"] or kind == NEEDS_A_SERVER:
+        return  # which revision a server has, it does not say
+    difference = (
+        f"the descriptions of its training set came from {recorded['id']} at {recorded['revision']}, "
+        f"and {here.id} here is {here.revision}"
+    )
+    if asked.vlm is None:
+        raise UserError(difference, f"--vlm FOLDER of that checkpoint, or --vlm {recorded['id']} to ask this one")
+    progress.say(f"note: {difference}")
+
+
+def _engine_args(facts: dict[str, Any], asked: str) -> dict[str, Any]:
+    """Those of the run, where the same engine is asked; what its run.json hides nobody can pass again."""
+    engine = facts.get("engine", {})
+    if choose_engine(asked)[0] != engine.get("kind"):
+        return {}
+    return {name: value for name, value in engine.get("args", {}).items() if HIDDEN not in str(value)}

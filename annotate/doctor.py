@@ -196,7 +196,10 @@ def _resources() -> list[Finding]:
         Finding("memory", "ok", memory)
         if memory_gb >= MIN_MEMORY_GB
         else Finding(
-            "memory", "warn", f"{memory}; vllm wants {MIN_MEMORY_GB:.0f}", "vl-dermnet annotate --engine transformers"
+            "memory",
+            "warn",
+            f"{memory}; vllm wants {MIN_MEMORY_GB:.0f}",
+            "vl-dermnet annotate IMAGES --out RUN --engine transformers",
         ),
         Finding("disk", "ok", disk)
         if disk_gb >= MIN_FREE_DISK_GB

@@ -44,8 +44,10 @@ ENGLISH = frozenset(
 )
 REFUSAL = re.compile(
     r"\b(i(?: a|')m (?:sorry|unable|not able)|i (?:can(?:no|')t|can not|won't|will not) (?:provide|help|assist|describe"
-    r"|diagnose|comment|identify|analy[sz]e|offer|give|see|view|fulfil)|as an ai\b|i do(?: not|n't) have the ability"
-    r"|unable to (?:assist|help|comply|provide a description))",
+    r"|diagnose|comment|analy[sz]e|offer|give|fulfil"
+    # what a careful observer may say of a finding, too: only of the photograph itself, or of who is in it
+    r"|(?:see|view|identify) (?:(?:the|this|that|your|any|an) )?(?:image|photo|picture|attachment|people|the person))"
+    r"|as an ai\b|i do(?: not|n't) have the ability|unable to (?:assist|help|comply|provide a description))",
     re.IGNORECASE,
 )
 
@@ -74,7 +76,7 @@ def _is_truncated(answered: Answered) -> bool:
 
 
 def _is_refusal(answered: Answered) -> bool:
-    return REFUSAL.search(answered.text[:300]) is not None
+    return REFUSAL.search(answered.text[:300].replace("’", "'")) is not None
 
 
 def _is_repetitive(answered: Answered) -> bool:

@@ -3,6 +3,7 @@
 from annotate.config import AnnotateConfig
 from annotate.progress import Progress
 from annotate.seen import Seen
+from builders.errors import UserError
 from builders.index import default_workers, iter_index, no_image_error, read_index, stale_paths, write_index
 from builders.schema import IndexRow, image_id_of
 from builders.sources import open_source
@@ -27,10 +28,23 @@ def index_of(config: AnnotateConfig, seen: dict[str, Seen], progress: Progress) 
     index = [fresh[image_id_of(path)] for path in paths]
     if not index:
         raise no_image_error(config.images)
+    _refuse_where_all_is_lost(config.images, known, index)
     by_path = sorted(index, key=lambda row: row.path)
     if config.index or stale or by_path != known:
         write_index(index_file, by_path)
     return index  # in the source's order: some read faster so
+
+
+def _refuse_where_all_is_lost(images: str, known: list[IndexRow], index: list[IndexRow]) -> None:
+    """Raise `UserError` where no file that could be read before can be read now: a disk that is away, not bad files."""
+    readable = {row.image_id for row in known if row.status == "ok"}
+    now = [row for row in index if row.image_id in readable]
+    if now and not any(row.image_sha256 for row in now):
+        raise UserError(
+            f"none of the {len(now):,} photographs in {images} that could be read before can be read now: "
+            f"{now[0].path}: {now[0].reason}",
+            "bring their disk back, then type the same command again",
+        )
 
 
 def group_by_bytes(rows: list[IndexRow]) -> dict[str, list[IndexRow]]:

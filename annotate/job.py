@@ -1,12 +1,12 @@
 """One run of `annotate`, top to bottom: index, resume, start the engines, stream, write parts, summarise."""
 
-from dataclasses import asdict
 from typing import Any
 
 from annotate.asks import Asking
 from annotate.config import AnnotateConfig
 from annotate.describe import Describer, answers_of, check_with
 from annotate.dry_run import Plan, plan
+from annotate.engine_args import check_engine_args
 from annotate.engines import EngineConfig, EngineFacts, choose_engine, load_engine
 from annotate.flags import FLAGS
 from annotate.images import group_by_bytes, index_of
@@ -23,7 +23,7 @@ from annotate.schemas import load_schema
 from annotate.seen import Retry, Seen, inherited_rows, read_seen, texts_of
 from annotate.sessions import SessionLog, read_sessions
 from annotate.shard import Shard, parse_shard
-from annotate.summary import AnnotateSummary, summarise
+from annotate.summary import AnnotateSummary, publishable_summary, summarise
 from builders.class_terms import class_terms
 from builders.errors import UserError, choose
 from builders.files import write_json
@@ -147,6 +147,7 @@ def _order(config: AnnotateConfig, progress: Progress) -> tuple[Order, dict[str,
     for flag in config.retry_flags:
         choose("flag", flag, dict(FLAGS))
     engine_name, why = choose_engine(config.engine)
+    check_engine_args(engine_name, config.engine_args, config.tensor_parallel)
     progress.say(f"engine: {engine_name} ({why})")
     model, prompt = _model(config, engine_name), load_prompt(config.prompt)
     schema = load_schema(config.schema_name)
@@ -210,7 +211,7 @@ def _finish(config: AnnotateConfig, index: list[IndexRow], shard: Shard | None, 
     seen, sessions, retry_flags = read_seen(config.out), read_sessions(config.out), frozenset(config.retry_flags)
     if all(row.image_id in seen for row in index):
         whole = summarise(index, seen, sessions, retry_flags, n_described)
-        write_json(config.out / "summary.json", asdict(whole))
+        write_json(config.out / "summary.json", publishable_summary(whole))
     return summarise(index, seen, sessions, retry_flags, n_described, shard)
 
 

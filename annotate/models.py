@@ -1,14 +1,22 @@
 """Which model, exactly: a Hub id at a commit, or a folder known by the hash of its files."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builders.bundled import BUNDLED
 from builders.errors import UserError
-from builders.files import sha256_of
+from builders.files import read_json, sha256_of
+
+# Where a checkpoint may name classes of its own code, in `auto_map`; the first is in every checkpoint.
+CONFIGS = (
+    "config.json",
+    "tokenizer_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,46 +42,113 @@ class Model:
 def resolve_model(model: str, revision: str | None, trust_remote_code: bool) -> Model:
     """Find the checkpoint that MODEL means and pin it: bundled name, folder, or Hub id.
 
-    Raises `UserError` where there is none, where its remote code would be run without a pinned revision, or where
-    the Hub does not answer and no copy is in the cache.
+    Raises `UserError` where there is none, where its remote code would be run without a pinned revision or is another
+    repository's, or where the Hub does not answer and no copy is in the cache.
     """
     folder = BUNDLED.get(model, Path(model))
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder} is not a checkpoint: it holds no config.json")
         name = model if model in BUNDLED else folder.resolve().name
-        return Model(name, str(folder), _folder_revision(folder), _architecture(folder), trust_remote_code)
+        config = _read_config(folder / "config.json")
+        if trust_remote_code:
+            _refuse_code_of_others(str(folder), [folder / each for each in CONFIGS if (folder / each).is_file()])
+        return Model(name, str(folder), _folder_revision(folder), _architecture(config), trust_remote_code)
     if model.count("/") != 1 or model.startswith((".", "/")):
-        raise UserError(
-            f"unknown model '{model}': no such folder, and not a Hub id like OpenGVLab/InternVL3-8B-hf",
-            f"one of: {', '.join(BUNDLED)}, a folder with config.json, or OWNER/NAME",
-        )
+        raise _unknown(model)
     if trust_remote_code and not _is_commit(revision):
         raise UserError(
             f"--trust-remote-code runs code of {model}: pin the commit that you have read; --revision is {revision}",
             "the same command with --revision COMMIT   (40 hex digits)",
         )
-    commit, config = _from_hub(model, revision)
-    return Model(model, model, commit, _architecture(config.parent), trust_remote_code)
+    file = _from_hub(model, "config.json", revision)
+    commit = file.parent.name  # …/snapshots/<commit>/config.json
+    if trust_remote_code:
+        others = [_from_hub_if_there(model, each, commit) for each in CONFIGS[1:]]
+        _refuse_code_of_others(model, [file, *(other for other in others if other)])
+    return Model(model, model, commit, _architecture(_read_config(file)), trust_remote_code)
 
 
-def _from_hub(model: str, revision: str | None) -> tuple[str, Path]:
-    """The commit that `revision` means and the model's config.json at it, from the Hub or else from the cache."""
+def _unknown(model: str) -> UserError:
+    return UserError(
+        f"unknown model '{model}': no such folder, and not a Hub id like OpenGVLab/InternVL3-8B-hf",
+        f"one of: {', '.join(BUNDLED)}, a folder with config.json, or OWNER/NAME",
+    )
+
+
+def _from_hub(model: str, name: str, revision: str | None) -> Path:
+    """The model's small file NAME at a branch, tag or commit, from the Hub or else from the cache."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
-        config = Path(hf_hub_download(model, "config.json", revision=revision))
+        return Path(hf_hub_download(model, name, revision=revision))
+    except HFValidationError as error:
+        raise _unknown(model) from error
     except LocalEntryNotFoundError as error:
         raise UserError(
             f"the model {model} is not in the cache, and the Hub cannot be reached",
-            f"huggingface-cli download {model}   on a machine with network, or --model FOLDER",
+            f"hf download {model}   on a machine with network, or --model FOLDER",
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(f"no model '{model}' on the Hub, or it is private or gated", "hf auth login") from error
     except HfHubHTTPError as error:
         raise UserError(f"the Hub refused {model} at revision {revision}: {error}") from error
-    return config.parent.name, config  # …/snapshots/<commit>/config.json
+
+
+def _from_hub_if_there(model: str, name: str, commit: str) -> Path | None:
+    """The same; None where the model has no such file, or where neither Hub nor cache can give it to a loader."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download(model, name, revision=commit))
+    except EntryNotFoundError:  # LocalEntryNotFoundError, of the cache, is one
+        return None
+    except HfHubHTTPError as error:
+        raise UserError(f"the Hub refused {name} of {model} at {commit}: {error}") from error
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    config: Any = read_json(file)
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is damaged: it holds no JSON object")
+    return config
+
+
+def _refuse_code_of_others(model: str, configs: list[Path]) -> None:
+    """Raise `UserError` where an `auto_map` names a class as OWNER/NAME--module.Class of another repository.
+
+    transformers takes that one's newest code, whatever `--revision` says. It writes such names itself, into the folder
+    of a fine-tuned model. Source: `get_class_from_dynamic_module`,
+    https://github.com/huggingface/transformers/blob/main/src/transformers/dynamic_module_utils.py
+    """
+    for config in configs:
+        for name in _code_names(_read_config(config)):
+            repository, is_elsewhere, place = name.rpartition("--")
+            if is_elsewhere and repository != model:
+                raise UserError(
+                    f"{model} takes code from another repository, at no pinned commit: {config.name} names {name}",
+                    f"read the code of {repository}, copy its .py files into a folder with the model, and let its "
+                    f"{config.name} say {place}",
+                )
+
+
+def _code_names(config: dict[str, Any]) -> list[str]:
+    """Everything that the `auto_map`s of a config name, those of its parts, too."""
+    names: list[str] = []
+    for key, value in config.items():
+        if key == "auto_map" and isinstance(value, dict):
+            for entry in value.values():
+                names += [each for each in (entry if isinstance(entry, list) else [entry]) if isinstance(each, str)]
+        elif isinstance(value, dict):
+            names += _code_names(value)
+    return names
 
 
 def _folder_revision(folder: Path) -> str:
@@ -85,10 +160,9 @@ def _folder_revision(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _architecture(folder: Path) -> str:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    names: list[str] = config.get("architectures") or [""]
-    return names[0]
+def _architecture(config: dict[str, Any]) -> str:
+    names: Any = config.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else ""
 
 
 def _is_commit(revision: str | None) -> bool:

@@ -22,7 +22,8 @@ class PartWriter:
     def __init__(self, run: Path, part_rows: int, part_seconds: float, shard: Shard | None = None) -> None:
         self._folder = run / "parts" / shard.name if shard else run / "parts"
         self._part_rows, self._part_seconds = part_rows, part_seconds
-        for leftover in self._folder.glob(".*.part"):  # of a process that was killed; the run folder's lock is ours
+        # Of a process that was killed: the run folder's lock is ours.
+        for leftover in self._folder.glob(".part-*.parquet.[0-9]*.part"):
             leftover.unlink()
         numbers = [re.fullmatch(r"part-(\d+)", part.stem) for part in self._folder.glob("*.parquet")]
         self._next = 1 + max((int(number[1]) for number in numbers if number), default=-1)

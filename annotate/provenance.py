@@ -29,6 +29,17 @@ NOT_IN_TEXT = (
     "max_num_batched_tokens",
     "tensor_parallel_size",
 )
+# What `new_run` adds to an identity, and the prompt's name.
+NOT_IN_IDENTITY = (
+    "prompt.name",
+    "prompt.text",
+    "prompt.rendered",
+    "schema.prompt",
+    "schema.json_schema",
+    "engine.id",
+    "engine.resolved_dtype",
+    "engine.versions",
+)
 
 
 def identity(config: AnnotateConfig, model: Model, prompt: Prompt, engine: str) -> dict[str, Any]:
@@ -95,8 +106,12 @@ def check_same_run(run_folder: Path, who: dict[str, Any]) -> None:
     old = read_run_json(run_folder)
     if old["fingerprint"] == fingerprint(who):
         return
-    before, now = _flat(old), _flat(who)
-    changed = [f"  {key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+    before, now = _flat({key: old.get(key) for key in who}), _flat(who)
+    changed = [
+        f"  {key}: {before.get(key)} -> {now.get(key)}"
+        for key in {**before, **now}  # both: a setting that was left out stands in the old ones alone
+        if before.get(key) != now.get(key) and not key.startswith(NOT_IN_IDENTITY)
+    ]
     raise UserError(
         f"{run_folder} was made with other settings; its texts and new ones would not be one set:\n"
         + "\n".join(changed),

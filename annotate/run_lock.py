@@ -1,6 +1,7 @@
 """One process per run folder, or one per shard of it: locks that go when their process goes, however it dies."""
 
 import fcntl
+import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,17 @@ from typing import IO
 
 from annotate.shard import Shard
 from builders.errors import UserError
+
+# What a run writes, half written: a name, the process, `.part`. Never a wider pattern: --out may be anybody's folder,
+# with other runs below it and other programs' downloads in it.
+LEFTOVERS = (
+    ".run.json.[0-9]*.part",
+    ".summary.json.[0-9]*.part",
+    ".index.parquet.[0-9]*.part",
+    "sessions/.[0-9]*.json.[0-9]*.part",
+    "parts/.part-*.parquet.[0-9]*.part",
+    "parts/shard-*/.part-*.parquet.[0-9]*.part",
+)
 
 
 @contextmanager
@@ -20,11 +32,12 @@ def alone(run_folder: Path, shard: Shard | None) -> Generator[None]:
     """
     name = "another annotate process" if shard is None else f"another annotate process for {shard}"
     with _open(run_folder / ".lock") as whole:
-        with suppress(BlockingIOError):
-            fcntl.flock(whole, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for leftover in run_folder.rglob(".*.part"):
-                leftover.unlink()
-        _lock(whole, fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH, run_folder, "another annotate process")
+        with in_turn(run_folder, "start"):  # other shards wait here, however long the first one takes to clean up
+            with suppress(BlockingIOError):
+                fcntl.flock(whole, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for leftover in (path for pattern in LEFTOVERS for path in run_folder.glob(pattern)):
+                    leftover.unlink()
+            _lock(whole, fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH, run_folder, "another annotate process")
         if shard is None:
             yield
             return
@@ -72,26 +85,28 @@ def is_under_way(run_folder: Path, shard: Shard | None) -> bool:
 
 
 def _is_locked(lock: Path, against: int) -> bool:
-    if not lock.exists():
-        return False
-    with lock.open() as file:
-        try:
+    """Whether somebody holds it. A lock that is not there, or that cannot be asked about without writing, is free."""
+    try:
+        with lock.open("r+" if os.access(lock, os.W_OK) else "r") as file:
             fcntl.flock(file, against | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
     return False
 
 
 def _open(path: Path) -> IO[str]:
+    """Open for reading and writing: on NFS a shared lock needs the one, an exclusive lock the other (`man 2 flock`)."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w")
+        return path.open("a+")
     except OSError as error:
         raise UserError(f"cannot write to {path.parent}: {error.strerror}", "choose another --out") from error
 
 
 def _lock(file: IO[str], how: int, run_folder: Path, by: str) -> None:
-    """Take the lock; wait a moment, because `status` and the first of several shards hold the whole for an instant."""
+    """Take the lock; wait a moment, because `status` holds the whole for an instant."""
     for _ in range(5 if how == fcntl.LOCK_EX else 20):
         with suppress(BlockingIOError):
             return fcntl.flock(file, how | fcntl.LOCK_NB)

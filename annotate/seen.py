@@ -71,13 +71,13 @@ def asks_of(groups: dict[str, list[IndexRow]], seen: dict[str, Seen], retry: Ret
 
 
 def texts_of(run: Path, keys: set[str]) -> dict[str, Description]:
-    """The whole rows of these images, by `image_sha256`: what is kept where another answer is no better."""
+    """The whole rows of these images that were answered, by `image_sha256`; of several the one that counts."""
     if not keys:
         return {}
     best: dict[str, Description] = {}
     for part in part_files(run):
         for row in read_part(part):
-            if row.image_sha256 in keys:
+            if row.status == "ok" and row.image_sha256 in keys:
                 best[row.image_sha256] = better(row, best.get(row.image_sha256))
     return best
 
@@ -85,22 +85,26 @@ def texts_of(run: Path, keys: set[str]) -> dict[str, Description]:
 def inherited_rows(run: Path, groups: dict[str, list[IndexRow]], seen: dict[str, Seen]) -> list[Description]:
     """Rows for files without an answer whose bytes have one under another name: nothing is described twice.
 
-    The text, its flags and its count of retries are the same; the other file need not be there any more.
+    The text, its flags and its count of retries are the same; the other file need not be there any more. The answer may
+    be an older one of the file itself, which it has again: its disk was away for one run, or it was changed and put
+    back. Hence all rows of all parts are looked at, not only those that count.
     """
-    answered = {row.image_sha256 for row in seen.values() if row.status == "ok"}
-    new: dict[str, list[IndexRow]] = {}
-    for key in answered & groups.keys():
-        lacking = [row for row in groups[key] if not _has_answer(seen.get(row.image_id), key)]
-        if lacking:
-            new[key] = lacking
-    texts = texts_of(run, set(new))
+    lacking: dict[str, list[IndexRow]] = {}
+    for key, rows in groups.items():
+        without = [row for row in rows if not _has_answer(seen.get(row.image_id), key)]
+        if without:
+            lacking[key] = without
+    texts = texts_of(run, lacking.keys() & _answered(run) if lacking else set())
     return [
-        replace(
-            texts[key], image_id=row.image_id, attempt=1 + seen[row.image_id].attempt if row.image_id in seen else 1
-        )
-        for key, rows in new.items()
-        for row in rows
+        replace(text, image_id=row.image_id, attempt=1 + seen[row.image_id].attempt if row.image_id in seen else 1)
+        for key, text in texts.items()
+        for row in lacking[key]
     ]
+
+
+def _answered(run: Path) -> set[str]:
+    """The `image_sha256` of every image that has an answer in some part."""
+    return {row.image_sha256 for row in _rows(run) if row.status == "ok"}
 
 
 def _has_answer(row: Seen | None, key: str) -> bool:

@@ -1,9 +1,11 @@
 """What a run holds, and what its sessions took: written as summary.json when every image has its row."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from annotate.provenance import utc_now
+from annotate.publishable import publishable_text
 from annotate.seen import Seen
 from annotate.sessions import Session
 from annotate.shard import Shard
@@ -83,6 +85,20 @@ def summarise(
         gpu_hours=round(sum(session.gpu_hours for session in sessions), 4),
         finished_at=utc_now(),
     )
+
+
+def publishable_summary(summary: AnnotateSummary) -> dict[str, Any]:
+    """What summary.json holds, which `build` publishes: engines' own words without hosts, passwords and places."""
+    cleaned = {"reasons": _cleaned(summary.reasons), "restarts": _cleaned(summary.restarts)}
+    return asdict(summary) | cleaned
+
+
+def _cleaned(counts: dict[str, int]) -> dict[str, int]:
+    """Counts by words; those whose words are the same once they are cleaned are added up."""
+    cleaned: Counter[str] = Counter()
+    for words, times in counts.items():
+        cleaned[publishable_text(words)] += times
+    return dict(sorted(cleaned.items()))
 
 
 def _of_these_bytes(row: Seen, image: IndexRow) -> Seen:

@@ -86,6 +86,25 @@ def test_every_way_answers_with_as_many_tokens_and_what_was_measured_is_kept(tmp
         assert again["ways"]["ours"]["ratio_range"] == pytest.approx(sorted(ratios), abs=1e-3)
 
 
+def test_figures_of_other_settings_are_kept_and_a_name_may_hold_a_dot(tmp_path, monkeypatch):
+    names = "n_images n_output_tokens wall_s images_per_s tokens_per_s start_s cpu_s cores_busy peak_mb driver_peak_mb"
+    monkeypatch.setattr("annotate.bench.measure_apart", lambda way, config: dict.fromkeys(names.split(), 1.0))
+    config = BenchConfig("photos", tmp_path / "model-3.1", "tiny-internvl", "float32", 8, ("ready",), n_rounds=1)
+    bench_annotate(config, "the first")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-3.1.json", "model-3.1.md"]
+    kept = json.loads((tmp_path / "model-3.1.json").read_text())
+    with pytest.raises(UserError) as caught:
+        bench_annotate(replace(config, n_tokens=16), "the second")
+    assert str(caught.value) == (
+        f"{tmp_path}/model-3.1.json holds figures of other settings: {kept['settings']}\n  fix: choose another --out"
+    )
+    assert json.loads((tmp_path / "model-3.1.json").read_text()) == kept
+    del kept["settings"]["n_workers"]  # an older version had no such setting
+    (tmp_path / "model-3.1.json").write_text(json.dumps(kept))
+    again = bench_annotate(replace(config, n_rounds=2), "the third")
+    assert len(again["ways"]["ready"]["rounds"]) == 2
+
+
 @pytest.mark.parametrize("others", [{}, {"whole_list": 1.1, "loop_of_16": 0.7}])
 def test_the_page_tells_where_the_seconds_go_and_which_ways_are_faster(others):
     seconds = {"ready": (10.0, 18.0, 1.0), "ours": (12.0, 21.0, 0.8)}

@@ -141,6 +141,28 @@ def test_the_whole_path_from_photographs_to_load_dataset(photos, tmp_path):
     assert loaded["train"].num_rows == 3
 
 
+def test_a_demo_renders_anew_what_an_interrupted_one_left_half_done(tmp_path):
+    (tmp_path / "demo" / "photos").mkdir(parents=True)
+    (tmp_path / "demo" / "photos" / "half.jpg").write_text("half")
+    (tmp_path / "demo" / ".photos-under-way").touch()
+    ended = vl_dermnet("demo", "--out", tmp_path / "demo", "--images", 40, "--engine", "stop-here")
+    assert "error: the demo stopped: `vl-dermnet annotate` ended with exit code 1" in ended.stderr
+    assert [path.name for path in (tmp_path / "demo").glob("*photos*")] == ["photos"]
+    photographs = sorted((tmp_path / "demo" / "photos").rglob("*.jpg"))
+    assert len(photographs) == 42  # two of them twice
+    ended = vl_dermnet("demo", "--out", tmp_path / "demo", "--images", 41)
+    assert ended.stderr == (
+        f"error: {tmp_path}/demo/photos holds the 40 photographs of an earlier demo, not 41\n"
+        f"  fix: vl-dermnet demo --out {tmp_path}/demo --images 40   or another --out\n"
+    )
+    (tmp_path / "demo" / "photos" / "attributes.csv").unlink()  # somebody's own folder, as far as anybody can tell
+    ended = vl_dermnet("demo", "--out", tmp_path / "demo", "--images", 40)
+    assert ended.stderr == (
+        f"error: {tmp_path}/demo/photos is there already and is not of a demo\n  fix: vl-dermnet demo --out demo2\n"
+    )
+    assert sorted((tmp_path / "demo" / "photos").rglob("*.jpg")) == photographs
+
+
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 def test_doctor_tells_the_engine(tmp_path):
     ended = vl_dermnet("doctor", "--json")

@@ -56,6 +56,12 @@ def test_every_warning_says_what_to_type(findings):
         assert finding.fix or finding.status != "warn", finding
 
 
+def test_little_memory_is_told_with_a_whole_command(monkeypatch):
+    monkeypatch.setattr("annotate.doctor.MIN_MEMORY_GB", 1e6)
+    (memory,) = [finding for finding in examine() if finding.name == "memory"]
+    assert memory.fix == "vl-dermnet annotate IMAGES --out RUN --engine transformers"
+
+
 def test_the_packages_are_those_of_the_distribution(tmp_path: Path):
     write_distribution(
         tmp_path,

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 import pytest
 from PIL import Image
 
-from annotate.engines import ENGINES, NEEDS, Feed, Request, choose_engine
+from annotate.engines import ENGINES, EXTRAS, NEEDS, EngineConfig, Feed, Request, choose_engine, load_engine
 from annotate.engines.internvl import tile_args, tokens_per_tile
+from annotate.models import Model
 from builders.bundled import BUNDLED
 from builders.errors import UserError
 from builders.files import read_json
@@ -116,6 +117,18 @@ def test_an_engine_that_is_not_installed_says_what_to_type(photos, tmp_path):
     assert process.returncode == 1
     assert f"engine '{missing[0]}' needs packages that are not installed" in error
     assert "fix: pip install 'vl-dermnet[" in error
+
+
+def test_the_other_way_without_an_engine_is_a_whole_command(monkeypatch):
+    monkeypatch.setitem(NEEDS, "scripted", ("not_installed_anywhere",))
+    monkeypatch.setitem(EXTRAS, "scripted", "dev")
+    with pytest.raises(UserError) as caught:
+        load_engine("scripted", EngineConfig(Model("scripted", "", "none", "none"), "a prompt", 8))
+    assert str(caught.value) == (
+        "engine 'scripted' needs packages that are not installed: not_installed_anywhere.\n"
+        "  fix: pip install 'vl-dermnet[dev]'\n"
+        "  or:  vl-dermnet annotate IMAGES --out RUN --engine auto   (any machine)"
+    )
 
 
 def test_a_text_model_is_refused(photos, tmp_path):

@@ -28,6 +28,11 @@ def test_an_ordinary_description_has_no_flag():
         ("", ("empty",)),
         (" \n.!", ("empty",)),
         ("I'm sorry, but I cannot provide medical advice.", ("refusal",)),
+        ("I’m sorry, but I can’t assist with that.", ("refusal",)),
+        ("I can’t view this image.", ("refusal",)),
+        ("I cannot see any photographs here.", ("refusal",)),
+        ("I cannot identify people in images.", ("refusal",)),
+        ("I won't identify the person in the photo.", ("refusal",)),
         ("As an AI, I do not look at images.", ("refusal",)),
         ("I am unable to describe this image.", ("refusal",)),
         ("The lesion is red red red red red on the arm.", ("repetition",)),
@@ -52,8 +57,16 @@ def test_what_the_engine_said_counts_too():
     assert flags(ORDINARY, finish_reason="repetition") == ("repetition",)
 
 
-def test_a_careful_sentence_is_no_refusal():
-    assert flags("The deeper layers cannot be described from the photograph, and the border is not sharp.") == ()
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The deeper layers cannot be described from the photograph, and the border is not sharp.",
+        "I cannot see any scale; a red plaque with the well defined border is on the arm.",
+        "I can't identify an individual papule in the plaque, which is on the arm.",
+    ],
+)
+def test_a_careful_sentence_is_no_refusal(text):
+    assert flags(text) == ()
 
 
 def test_words_of_a_class_are_found_whole_only():

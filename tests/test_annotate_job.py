@@ -27,6 +27,11 @@ RUN = (
     "run(AnnotateConfig.model_validate_json(sys.argv[1]))"
 )
 
+NO_MODEL = (
+    "no such folder, and not a Hub id like OpenGVLab/InternVL3-8B-hf\n"
+    "  fix: one of: tiny-internvl, a folder with config.json, or OWNER/NAME"
+)
+
 
 @pytest.fixture
 def photos(tmp_path):
@@ -216,6 +221,20 @@ def test_other_settings_on_the_same_folder_are_refused_with_the_difference(photo
     assert read_run(tmp_path / "run").summary is not None
 
 
+def test_a_setting_that_was_left_out_is_named_too(photos, tmp_path):
+    run(config(photos, tmp_path / "run", schema_name="derm", engine_args={"seconds": 0.0}))
+    with pytest.raises(UserError) as caught:
+        run(config(photos, tmp_path / "run"))
+    _, *changed, _ = str(caught.value).splitlines()
+    assert [line.partition(":")[0].strip() for line in changed] == [
+        "schema.name",
+        "schema.sha256",
+        "engine.args.seconds",
+    ]
+    assert changed[0] == "  schema.name: derm -> None"
+    assert changed[2] == "  engine.args.seconds: 0.0 -> None"
+
+
 def test_batch_sizes_and_workers_are_not_in_the_fingerprint(photos, tmp_path):
     run(config(photos, tmp_path / "run"))
     assert run(config(photos, tmp_path / "run", n_workers=1, max_in_flight=3, part_rows=2)).n_described == 0
@@ -271,13 +290,37 @@ def test_a_killed_run_continues_and_ends_as_if_nothing_had_happened(photos, tmp_
         ),
         (
             {"engine": "transformers", "model": "no-such-folder"},
-            "unknown model 'no-such-folder': no such folder, and not a Hub id like OpenGVLab/InternVL3-8B-hf\n"
-            "  fix: one of: tiny-internvl, a folder with config.json, or OWNER/NAME",
+            f"unknown model 'no-such-folder': {NO_MODEL}",
         ),
         (
             {"engine": "transformers", "model": "a/b", "trust_remote_code": True, "revision": "main"},
             "--trust-remote-code runs code of a/b: pin the commit that you have read; --revision is main\n"
             "  fix: the same command with --revision COMMIT   (40 hex digits)",
+        ),
+        ({"engine": "transformers", "model": "InternVL3/"}, f"unknown model 'InternVL3/': {NO_MODEL}"),
+        ({"engine": "transformers", "model": "a/b "}, f"unknown model 'a/b ': {NO_MODEL}"),
+        (
+            {"engine_args": {"trust_remote_code": True}},
+            "--engine-arg trust_remote_code is not passed on\n  fix: use --trust-remote-code",
+        ),
+        (
+            {"engine_args": {"tokenizer_revision": "main"}},
+            "--engine-arg tokenizer_revision is not passed on\n"
+            "  fix: use --model and --revision, which name weights, configuration, tokenizer and code together",
+        ),
+        (
+            {"engine": "vllm", "engine_args": {"endpoint": ["http://h"]}},
+            "--endpoint names a server, and --engine vllm loads the model here\n  fix: leave one out",
+        ),
+        (
+            {"engine": "transformers", "tensor_parallel": 2},
+            "--tensor-parallel 2 is for vLLM; engine 'transformers' uses one GPU\n"
+            "  fix: --engine vllm, or leave it out; --data-parallel puts an engine on each GPU",
+        ),
+        (
+            {"engine": "openai", "tensor_parallel": 2},
+            "--tensor-parallel 2 is the server's to set, where it is started\n"
+            "  fix: vllm serve MODEL --tensor-parallel-size 2",
         ),
     ],
 )
@@ -285,6 +328,20 @@ def test_mistakes_are_answered_with_what_to_type(photos, tmp_path, settings, mes
     with pytest.raises(UserError) as caught:
         run(config(photos, tmp_path / "run", **settings))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [
+        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"timeout_s": float("inf")}, "--timeout inf"),
+        ({"max_refused": float("nan")}, "--max-refused nan"),
+    ],
+)
+def test_a_number_that_is_none_is_named(tmp_path, settings, option):
+    with pytest.raises(UserError) as caught:
+        config("photos", tmp_path / "run", **settings)
+    assert str(caught.value) == f"{option} is not a finite number\n  fix: vl-dermnet annotate --help"
 
 
 def test_engine_args_are_json_or_text():

@@ -13,7 +13,10 @@ import pytest
 from PIL import Image
 
 from annotate.config import AnnotateConfig
-from annotate.job import run
+from annotate.engines import EngineConfig, Feed, Request
+from annotate.engines.openai import OpenAIEngine
+from annotate.job import plan_of, run
+from annotate.models import Model
 from builders.errors import UserError
 from builders.index import index_images
 from builders.run_folder import read_run
@@ -204,6 +207,20 @@ def test_a_hanging_server_is_left_after_the_timeout(photos, tmp_path, serve):
     assert_all_right(photos, tmp_path / "run")
 
 
+def test_what_was_not_asked_during_an_outage_is_asked_after_it(serve, monkeypatch):
+    monkeypatch.setattr("annotate.engines.openai.PATIENCE_S", 0.3)
+    server = serve(lambda n: 503)
+    model = Model("served", "", "as served", "as served")
+    engine = OpenAIEngine(EngineConfig(model, "a prompt", 8, max_in_flight=1, engine_args={"endpoint": server.url}))
+    engine.start()
+    feed = Feed((Request(str(number), Image.new("RGB", (8, 8))) for number in range(4)), ahead=4)
+    answers = engine.describe(feed)
+    assert next(answers).error.startswith("given up after ")
+    server.behave = lambda n: None  # longer than the patience after it was heard last
+    assert [answer.error for answer in answers] == ["", "", ""]
+    feed.close()
+
+
 def test_what_a_server_refuses_fails_alone_and_is_asked_again_by_the_next_run(photos, tmp_path, serve):
     picky = serve(lambda n: 400 if n == 5 else None)
     summary = ask(photos, tmp_path / "run", picky)
@@ -234,3 +251,30 @@ def test_no_server_or_another_model_is_said_before_anything_starts(photos, tmp_p
     with pytest.raises(UserError, match=r"serves other, not served\n  fix: vl-dermnet annotate … --model other"):
         ask(photos, tmp_path / "run", serve(model="other"))
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("engine_args", "message"),
+    [
+        (
+            {"endpoint": []},
+            "engine 'openai' needs a server\n  fix: vl-dermnet annotate … --endpoint http://localhost:8000/v1",
+        ),
+        ({"endpoint": 5}, "endpoint 5 is not a URL\n  fix: --endpoint http://localhost:8000/v1"),
+        ({"endpoint": ["http://h", 1]}, "endpoint 1 is not a URL\n  fix: --endpoint http://localhost:8000/v1"),
+        (
+            {"endpoint": "http://h", "timeout_s": "abc"},
+            "--engine-arg timeout_s=abc is not a number of seconds\n  fix: --engine-arg timeout_s=600",
+        ),
+        (
+            {"endpoint": "http://h", "top_p": 0.1, "repetition_penalty": 1.2},
+            "engine 'openai' has no engine argument repetition_penalty, top_p; it has endpoint and timeout_s\n"
+            "  fix: leave it out, and set it where the server is started",
+        ),
+    ],
+)
+def test_an_engine_argument_that_cannot_be_is_told_before_any_photograph_is_read(tmp_path, engine_args, message):
+    settings = {"images": str(tmp_path / "nowhere"), "out": tmp_path / "run", "engine": "openai", "model": "served"}
+    with pytest.raises(UserError) as caught:
+        plan_of(AnnotateConfig(**settings, engine_args=engine_args))
+    assert str(caught.value) == message

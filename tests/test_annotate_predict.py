@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from annotate.cli import app
 from annotate.describe_few import Asked, describe_few
 from annotate.engines import NEEDS
+from annotate.models import resolve_model
 from annotate.progress import Progress
 from builders.build import BuildConfig, build
 from builders.errors import UserError
@@ -18,7 +19,8 @@ from train.config import TrainConfig
 from train.experiment import run
 from train.predict import Predictor
 
-PROMPT = "Say what you see."
+TINY = {"id": "tiny-internvl", "revision": resolve_model("tiny-internvl", None, False).revision}
+REFUSES_FIRST = {"": {"texts": ["I'm sorry, I cannot help.", "A flat, small spot."]}}
 
 
 @pytest.fixture
@@ -89,7 +91,8 @@ NO_VLM = {
     "the Hub out of reach": (
         {"model": {"id": "example/not-in-the-cache", "revision": "0" * 40}, "engine": {"kind": "vllm"}},
         [],
-        "the model example/not-in-the-cache is not in the cache, and the Hub cannot be reached",
+        "the model example/not-in-the-cache is not in the cache, and the Hub cannot be reached\n"
+        "  fix: hf download example/not-in-the-cache   on a machine with network, or --model FOLDER",
     ),
     "a run through a server": (
         {"model": {"id": "served", "revision": "as served"}, "engine": {"kind": "openai"}},
@@ -137,10 +140,47 @@ def test_where_the_vlm_cannot_be_asked_the_image_answers_and_the_reason_is_told(
 
 def test_an_engine_that_is_not_installed_leaves_the_image_to_answer(model, photographs, monkeypatch):
     monkeypatch.setitem(NEEDS, "vllm", ("not_installed_anywhere",))
-    made_by(model, model={"id": "tiny-internvl", "revision": "sha256:0"}, engine={"kind": "vllm"})
+    made_by(model, model=TINY, engine={"kind": "vllm"})
     asked = ask(model, photographs / "test" / "papule" / "pap-0.jpg", "--engine", "vllm")
     assert asked.exit_code == 0, asked.output
     assert "engine 'vllm' needs packages that are not installed: not_installed_anywhere." in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("sampling", "text"),
+    [
+        ({"retries": 0, "retry_flags": ["refusal"]}, "I'm sorry, I cannot help."),
+        ({"retries": 1, "retry_flags": ["empty"]}, "I'm sorry, I cannot help."),
+        ({"retries": 1, "retry_flags": ["refusal"]}, "A flat, small spot."),
+    ],
+)
+def test_a_photograph_is_asked_about_with_the_engine_arguments_and_retries_of_the_run(
+    photographs, tmp_path, sampling, text
+):
+    (tmp_path / "script.json").write_text(json.dumps(REFUSES_FIRST))
+    engine = {"kind": "scripted", "args": {"script": str(tmp_path / "script.json"), "token": "***"}}
+    facts = {"model": TINY, "prompt": {"text": "Say what you see."}, "sampling": sampling, "engine": engine}
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    (told,) = describe_few([photograph], facts, Asked(vlm="tiny-internvl", engine="scripted"), Progress(is_silent=True))
+    assert told.text == text
+
+
+def test_another_checkpoint_of_the_same_name_is_refused_and_told_of_where_it_was_named(model, photographs):
+    made_by(model, model={**TINY, "revision": "sha256:0"}, engine={"kind": "vllm"})
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    difference = (
+        "the descriptions of its training set came from tiny-internvl at sha256:0, and tiny-internvl here is "
+        f"{TINY['revision']}"
+    )
+    asked = ask(model, photograph)
+    assert asked.exit_code == 0, asked.output
+    assert asked.stderr.startswith(
+        f"note: no description of {photograph}: {difference}\n"
+        "  fix: --vlm FOLDER of that checkpoint, or --vlm tiny-internvl to ask this one\n"
+    )
+    named = ask(model, photograph, "--vlm", "tiny-internvl", "--engine", "scripted", "--json")
+    assert named.stderr.startswith(f"note: {difference}\n")
+    assert json.loads(named.stdout)["predictions"][0]["text"] == "given"
 
 
 def test_a_server_of_the_model_describes_what_its_run_described(model, photographs):
@@ -268,7 +308,7 @@ def test_photographs_are_described_by_the_model_of_the_training_set(model, tmp_p
     write_sample(tmp_path / "photos", n_images=40, seed=3)
     images = sorted((tmp_path / "photos").rglob("*.jpg"))[:2]
     copied = shutil.copy(images[0], tmp_path / "papule-named-so.jpg")
-    facts = {"model": {"id": "tiny-internvl", "revision": "sha256:0"}, "engine": {"kind": "vllm", "dtype": "float32"}}
+    facts = {"model": TINY, "engine": {"kind": "vllm", "dtype": "float32"}}
     made_by(model, **facts)
     asked = ask(model, *images, copied, "--engine", "transformers", "--json")
     assert asked.exit_code == 0, asked.output

@@ -1,5 +1,7 @@
 """annotate --shard: the shares of a job array, one after the other, at the same time, and in other numbers."""
 
+import errno
+import fcntl
 import json
 import shutil
 import subprocess
@@ -16,7 +18,8 @@ from PIL import Image
 
 from annotate.config import AnnotateConfig
 from annotate.job import run
-from annotate.run_lock import alone
+from annotate.parts import PartWriter
+from annotate.run_lock import alone, in_turn, is_held, is_under_way
 from annotate.runners import Stop
 from annotate.sessions import read_sessions
 from annotate.shard import Shard, parse_shard
@@ -197,7 +200,7 @@ def test_whoever_comes_first_removes_half_written_files(photos, tmp_path):
     run(config(photos, out, shard="0/2"))
     leftovers = [
         out / ".index.parquet.1234.part",
-        out / "sessions" / ".then.json.1234.part",
+        out / "sessions" / ".20260102T030405Z.json.1234.part",
         out / "parts" / "shard-1-of-2" / ".part-000000.parquet.1234.part",
     ]
     for leftover in leftovers:
@@ -211,3 +214,57 @@ def test_whoever_comes_first_removes_half_written_files(photos, tmp_path):
     run(config(photos, out))
     assert not list(out.rglob(".*.part"))
     check_that_the_union_is_whole(out)
+
+
+def test_what_other_programs_are_writing_below_the_run_folder_stays(tmp_path):
+    foreign = [
+        tmp_path / ".movie.mkv.part",
+        tmp_path / ".run.json.part",
+        tmp_path / "parts" / ".movie.mkv.1234.part",
+        tmp_path / "runs" / "other" / ".run.json.1234.part",
+        tmp_path / "runs" / "other" / "parts" / ".part-000001.parquet.1234.part",
+    ]
+    for file in foreign:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("somebody writes this now")
+    with alone(tmp_path, None), PartWriter(tmp_path, part_rows=1, part_seconds=1):
+        pass
+    assert all(file.exists() for file in foreign)
+
+
+def test_a_shard_waits_for_the_first_one_to_clean_up(tmp_path):
+    is_first, entered = threading.Event(), []
+
+    def clean_up():
+        with in_turn(tmp_path, "start"), (tmp_path / ".lock").open("a+") as whole:
+            fcntl.flock(whole, fcntl.LOCK_EX)
+            is_first.set()
+            time.sleep(1.5)
+            fcntl.flock(whole, fcntl.LOCK_SH)
+
+    first = threading.Thread(target=clean_up)
+    first.start()
+    is_first.wait()
+    with alone(tmp_path, Shard(1, 8)):
+        entered.append(True)
+    first.join()
+    assert entered
+
+
+def test_locks_are_open_for_reading_and_for_writing_as_nfs_wants_them(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def flock_of_nfs(file, how):
+        """Emulated by fcntl, which gives no shared lock on what cannot be read, no exclusive one on what cannot be
+        written: https://man7.org/linux/man-pages/man2/flock.2.html"""
+        needs = file.readable() if how & fcntl.LOCK_SH else file.writable()
+        if not needs:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        return flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
+    with alone(tmp_path, Shard(0, 2)), alone(tmp_path, Shard(1, 2)):
+        assert is_held(tmp_path)
+        assert is_under_way(tmp_path, Shard(0, 2))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # a run folder that may only be read
+    assert not is_held(tmp_path)

@@ -11,7 +11,7 @@ from annotate.bench.measured import WAYS, BenchConfig, library_versions, measure
 from annotate.bench.report import as_markdown
 from annotate.bench.shapes import SHAPES, write_random
 from annotate.provenance import utc_now
-from builders.errors import choose
+from builders.errors import UserError, choose
 from builders.files import read_json, write_atomic, write_json
 
 __all__ = ["WAYS", "BenchConfig", "as_markdown", "bench_annotate"]
@@ -23,18 +23,19 @@ def bench_annotate(config: BenchConfig, command: str) -> dict[str, Any]:
     Writes `out`.json and `out`.md and returns what the JSON holds: medians over the rounds, and each round. A ratio of
     1 is the engine fed with images that wait in memory, in the same round. Engine start is not counted, decoding is,
     but for `ready` and `whole_list`, which begin decoded. What stands in `out`.json already, of the same settings, is
-    not measured again. Raises `UserError` where a way fails.
+    not measured again. Raises `UserError` where a way fails, and where `out`.json is of other settings.
     """
     for way in config.ways:
         choose("way", way, list(WAYS))
-    json_file, result = config.out.with_suffix(".json"), dict[str, Any]()
+    json_file = config.out.with_name(f"{config.out.name}.json")  # with_suffix would make model-3.json of model-3.1
+    page, result = config.out.with_name(f"{config.out.name}.md"), dict[str, Any]()
     with tempfile.TemporaryDirectory() as scratch:
         settings = {**asdict(config), "out": config.out.name, "ways": None, "n_rounds": None}
         known: dict[str, Any] = read_json(json_file) if json_file.exists() else {}
-        is_known = known.get("settings") == json.loads(json.dumps(settings))
-        rounds: dict[str, list[dict[str, Any]]] = (
-            {way: row["rounds"] for way, row in known["ways"].items()} if is_known else {}
-        )
+        told: dict[str, Any] = known.get("settings", {})  # older ones lack what was added since, as None
+        if known and any(told.get(name) != value for name, value in json.loads(json.dumps(settings)).items()):
+            raise UserError(f"{json_file} holds figures of other settings: {told}", "choose another --out")
+        rounds: dict[str, list[dict[str, Any]]] = {way: row["rounds"] for way, row in known.get("ways", {}).items()}
         if config.model in SHAPES:
             write_random(Path(scratch) / config.model, SHAPES[config.model])
             config = replace(config, model=str(Path(scratch) / config.model))
@@ -45,9 +46,7 @@ def bench_annotate(config: BenchConfig, command: str) -> dict[str, Any]:
                 result = _result(command, settings, rounds)
                 write_json(json_file, result)
                 text = as_markdown(result, WAYS)
-                write_atomic(
-                    config.out.with_suffix(".md"), lambda part, text=text: part.write_text(text, encoding="utf-8")
-                )
+                write_atomic(page, lambda part, text=text: part.write_text(text, encoding="utf-8"))
     return result
 
 

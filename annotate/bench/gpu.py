@@ -88,7 +88,7 @@ def bench_gpu(bench: GpuBench, command: str, say: Callable[[str], None]) -> dict
     """
     for way in bench.ways:
         choose("way", way, list(WAYS))
-    json_file = bench.out.with_suffix(".json")
+    json_file = bench.out.with_name(f"{bench.out.name}.json")
     settings = {
         "dtype": bench.dtype,
         "n_tokens": bench.n_tokens,
@@ -123,7 +123,8 @@ def bench_gpu(bench: GpuBench, command: str, say: Callable[[str], None]) -> dict
             }
             write_json(json_file, result)
             page = as_markdown(result, WAYS)
-            write_atomic(bench.out.with_suffix(".md"), lambda part, page=page: part.write_text(page, encoding="utf-8"))
+            page_file = bench.out.with_name(f"{bench.out.name}.md")
+            write_atomic(page_file, lambda part, page=page: part.write_text(page, encoding="utf-8"))
     return result
 
 

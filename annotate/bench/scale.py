@@ -49,8 +49,9 @@ def bench_scale(out: Path, sizes: tuple[int, ...], command: str) -> dict[str, An
         "machine": machine(),
         "scales": [asdict(scale) for scale in scales],
     }
-    write_json(out.with_suffix(".json"), result)
-    write_atomic(out.with_suffix(".md"), lambda part: part.write_text(as_markdown(result), encoding="utf-8"))
+    write_json(out.with_name(f"{out.name}.json"), result)
+    page = out.with_name(f"{out.name}.md")
+    write_atomic(page, lambda part: part.write_text(as_markdown(result), encoding="utf-8"))
     return result
 
 

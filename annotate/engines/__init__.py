@@ -54,7 +54,8 @@ def load_engine(name: str, config: EngineConfig) -> Engine:
     if missing:
         raise UserError(
             f"engine '{name}' needs packages that are not installed: {', '.join(missing)}.",
-            f"pip install 'vl-dermnet[{EXTRAS[name]}]'\n  or:  vl-dermnet annotate --engine auto   (any machine)",
+            f"pip install 'vl-dermnet[{EXTRAS[name]}]'\n"
+            "  or:  vl-dermnet annotate IMAGES --out RUN --engine auto   (any machine)",
         )
     module, _, cls = ENGINES[name].partition(":")
     engine: Any = getattr(import_module(module), cls)

@@ -42,6 +42,7 @@ class OpenAIEngine:
     """Asks servers over HTTP, each image as a lossless PNG, so that the server sees the pixels that were checked.
 
     `engine_args["endpoint"]` is one URL or a list, with or without `/v1`; the least busy one that answers is asked.
+    `engine_args["timeout_s"]` is how long an answer may take; there are no others.
     Refused connections, time-outs, 429 and 5xx are tried again, elsewhere where there is an elsewhere; a 400 is the
     image's own fault and fails it alone. `n_retries` counts how often that was needed.
     The key is `OPENAI_API_KEY`, as the openai package reads it, or none.
@@ -53,10 +54,15 @@ class OpenAIEngine:
                 "--max-dynamic-patch is the server's to set, where it is started",
                 "vllm serve MODEL --mm-processor-kwargs '{\"max_dynamic_patch\": 1}'",
             )
+        unknown = sorted(config.engine_args.keys() - {"endpoint", "timeout_s"})
+        if unknown:  # sent to nobody, they would stand in run.json as if they had made the text
+            raise UserError(
+                f"engine 'openai' has no engine argument {', '.join(unknown)}; it has endpoint and timeout_s",
+                "leave it out, and set it where the server is started",
+            )
         self._config = config
-        given = config.engine_args.get("endpoint", [])
-        self._urls = [_with_v1(url) for url in ([given] if isinstance(given, str) else given)]
-        self._timeout_s = float(config.engine_args.get("timeout_s", ANSWER_TIMEOUT_S))
+        self._urls = [_with_v1(url) for url in _endpoints(config.engine_args.get("endpoint", []))]
+        self._timeout_s = _timeout_s(config.engine_args.get("timeout_s", ANSWER_TIMEOUT_S))
         self._n_each = config.max_in_flight or PER_ENDPOINT
         self.n_retries = 0
         self._heard_at = 0.0  # when any server last answered, on the monotonic clock
@@ -65,10 +71,6 @@ class OpenAIEngine:
         """See which servers answer and what they serve. `UserError` if none does, or none serves the model."""
         import openai
 
-        if not self._urls:
-            raise UserError(
-                "engine 'openai' needs a server", "vl-dermnet annotate … --endpoint http://localhost:8000/v1"
-            )
         served: dict[str, list[str]] = {}
         troubles: list[str] = []
         for url in self._urls:
@@ -186,12 +188,15 @@ class OpenAIEngine:
             await asyncio.gather(*(endpoint.client.close() for endpoint in endpoints))
 
     async def _ask(self, request: Request, endpoints: list[_Endpoint]) -> Answer:
-        """One image's answer. Its own failures are counted; a busy or absent server is waited for."""
+        """One image's answer. Its own failures are counted; a busy or absent server is waited for.
+
+        For so long from when this image's turn came: after an outage, what was not asked yet still is.
+        """
         import openai
 
-        question = self._question(request)
+        question, began = self._question(request), time.monotonic()
         n_failures, n_waits, trouble = 0, 0, ""
-        while n_failures < TRIES and time.monotonic() - self._heard_at < PATIENCE_S:
+        while not n_waits or (n_failures < TRIES and time.monotonic() - max(self._heard_at, began) < PATIENCE_S):
             endpoint = min(endpoints, key=_busyness)
             endpoint.n_in_flight, endpoint.n_asked = endpoint.n_in_flight + 1, endpoint.n_asked + 1
             try:
@@ -272,6 +277,22 @@ def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _endpoints(given: Any) -> list[str]:
+    urls: list[Any] = given if isinstance(given, list) else [given]
+    if not urls:
+        raise UserError("engine 'openai' needs a server", "vl-dermnet annotate … --endpoint http://localhost:8000/v1")
+    for url in urls:
+        if not isinstance(url, str):
+            raise UserError(f"endpoint {url} is not a URL", "--endpoint http://localhost:8000/v1")
+    return urls
+
+
+def _timeout_s(given: Any) -> float:
+    if not isinstance(given, (int, float)) or not 0 < given < float("inf"):
+        raise UserError(f"--engine-arg timeout_s={given} is not a number of seconds", "--engine-arg timeout_s=600")
+    return float(given)
 
 
 def _with_v1(url: str) -> str:
