@@ -11,11 +11,10 @@ from PIL import Image
 
 from annotate.engines.records import Answer, Request, Task
 from builders.decode import BadImageError, decode_rgb
-from builders.sources import Source, open_source
+from builders.sources import opened
 from builders.workers import Workers
 
 RAMP = 0.3  # added to the temperature at each retry of an answer that was flagged
-_OPEN: dict[str, Source] = {}  # one open source per worker process
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +119,7 @@ class Joiner:
 def decode_one(images: str, item: tuple[str, str]) -> Image.Image | str:
     """The pixels of one file, or the reason why not: gone, changed since it was indexed, or damaged."""
     key, path = item
-    source = _OPEN.get(images)
-    if source is None:
-        source = _OPEN[images] = open_source(images)
+    source = opened(images)
     try:
         data = source.read(path)
         if hashlib.sha256(data).hexdigest() != key:

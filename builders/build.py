@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -304,7 +304,8 @@ def _write_left_out(path: Path, rows: Iterator[dict[str, str]]) -> dict[str, int
 
     def write(part: Path) -> None:
         with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(first), lineterminator="\n")
+            # `csv` quotes what its line ends are made of: a lone \r in a name too, which readers take for one
+            writer = csv.DictWriter(_UnixLines(file), fieldnames=list(first), lineterminator="\r\n")
             writer.writeheader()
             for row in chain([first], rows):
                 n_left_out[row["status"]] += 1
@@ -312,6 +313,17 @@ def _write_left_out(path: Path, rows: Iterator[dict[str, str]]) -> dict[str, int
 
     write_atomic(path, write)
     return dict(sorted(n_left_out.items()))
+
+
+class _UnixLines:
+    """A text file for `csv` to write, whose lines end in \\n alone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        """Write one line."""
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _write_provenance(

@@ -10,12 +10,15 @@ import yaml
 from builders.errors import UserError
 from builders.files import read_json, sha256_of, write_atomic
 from builders.join_images import some
+from builders.swap import check_place
 
 SPLITS = ("train", "validation", "test")
 CHECKSUMS = "SHA256SUMS"
 PROVENANCE = "provenance"
 AUDIT = "audit"
+_CHECKSUM = re.compile(r"([0-9a-f]{64})  ([^\r\n]+)")
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_KEYS = ("is_primary", "build", "run", "summary")  # of provenance/<name>.json
 _RESERVED = frozenset({"data", "provenance", "audit", "assets"})  # `datasets` reserves "data"; the rest are our folders
 
 
@@ -60,9 +63,12 @@ def read_sets(folder: Path) -> list[DescriptionSet]:
 
 
 def _read_set(folder: Path, file: Path) -> DescriptionSet:
-    provenance = read_json(file)
+    provenance: Any = read_json(file)
     name = file.stem
     check_set_name(name)  # it becomes a path: a stranger's dataset may hold anything
+    lacking = [key for key in _KEYS if not isinstance(provenance, dict) or key not in provenance]
+    if lacking:
+        raise UserError(f"{file} is damaged: it lacks {', '.join(lacking)}", "build or download the dataset again")
     shards = {split: sorted((folder / name).glob(f"{split}-?????-of-?????.parquet")) for split in SPLITS}
     return DescriptionSet(
         name=name,
@@ -105,11 +111,14 @@ def _write_checksums(folder: Path, checksums: dict[str, str]) -> None:
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
-    """Relative path -> hex sha256, as `SHA256SUMS` states it; empty where there is none."""
+    """Relative path -> hex sha256, as `SHA256SUMS` states it; empty where there is none.
+
+    Lines of another form count for nothing here; `check` tells them.
+    """
     if not (folder / CHECKSUMS).is_file():
         return {}
-    lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+    lines = (folder / CHECKSUMS).read_bytes().decode("utf-8", "backslashreplace").split("\n")
+    return {match[2]: match[1] for match in map(_CHECKSUM.fullmatch, lines) if match is not None}
 
 
 def refresh_checksum(folder: Path, path: str) -> None:
@@ -123,6 +132,7 @@ def check_replaceable(folder: Path) -> None:
     """Raise `UserError` unless `folder` is absent, empty, or an earlier build that nobody has added a file to."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder", "choose another --out")
+    check_place(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return
     known = read_checksums(folder)

@@ -5,12 +5,22 @@ import struct
 import warnings
 import zlib
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # What Pillow's decoders were seen to raise on damaged files; their documentation promises only OSError.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError, struct.error, zlib.error)
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_TURNED = {  # EXIF orientation -> what makes the photograph upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_HOLD_ORIENTATION = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow looks for it
 
 
 class BadImageError(Exception):
@@ -33,8 +43,7 @@ def decode_rgb(data: bytes) -> tuple[Image.Image, str]:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 image.load()
                 image_format = str(image.format)
-                ImageOps.exif_transpose(image, in_place=True)  # it is nobody else's; what is upright is not copied
-                return _rgb(image), image_format
+                return _rgb(upright(image)), image_format
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise BadImageError(f"too many pixels, a decompression bomb? at most {limit} are decoded") from error
@@ -46,7 +55,23 @@ def decode_rgb(data: bytes) -> tuple[Image.Image, str]:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """An opened image as `decode_rgb` gives it; the image itself stays as it is."""
-    return _rgb(ImageOps.exif_transpose(image))
+    turned = upright(image)
+    return _rgb(image.copy() if turned is image else turned)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The pixels of `ImageOps.exif_transpose`; an image that is upright already is given back itself, not a copy.
+
+    That function writes the other EXIF tags again, and raises AttributeError where one has another type than its name
+    asks for. The pixels are fine; so a turned image loses its EXIF instead, and nobody turns it once more.
+    """
+    method = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    for key in _HOLD_ORIENTATION:
+        turned.info.pop(key, None)
+    return turned
 
 
 def _rgb(image: Image.Image) -> Image.Image:

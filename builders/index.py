@@ -8,16 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from builders.decode import BadImageError, decode_rgb
 from builders.errors import UserError
 from builders.files import column_names, read_batches, write_table
 from builders.schema import INDEX_SCHEMA, SCHEMA_VERSION, IndexRow, image_id_of, index_rows, to_table
-from builders.sources import Source, open_source, pinned
+from builders.sources import Source, open_source, opened, pinned
 from builders.sources.layout import IMAGE_SUFFIXES, split_and_label
 from builders.workers import WorkerDiedError, ordered_map
 
 Track = Callable[[Iterable[IndexRow], int, str], Iterable[IndexRow]]
-_OPEN: dict[str, Source] = {}  # one open source per worker process: a zip's directory is read once, not per image
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +104,8 @@ def n_cores() -> int:
 
 def index_one(images: str, path: str) -> IndexRow:
     """The index row of one file: read, hashed, decoded to its last pixel."""
-    source = _OPEN.get(images)
-    if source is None:
-        source = _OPEN[images] = open_source(images)
     try:
-        data = source.read(path)
+        data = opened(images).read(path)
     except OSError as error:
         return _refuse(path, b"", f"cannot be read: {error.strerror or error}")
     try:
@@ -198,7 +196,7 @@ def rows_of_index(file: Path) -> Iterator[IndexRow]:
         if names == INDEX_SCHEMA.names:
             yield from index_rows(read_batches(file))
             return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"cannot read {file} as an index: {error}", "vl-dermnet index IMAGES --out FILE") from error
     raise UserError(
         f"{file} is not an index: its columns are {', '.join(names)}; an index has {', '.join(INDEX_SCHEMA.names)}",

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import pyarrow as pa
+
 from builders.errors import UserError
 from builders.files import column_names, read_batches, read_json
 from builders.index import read_index
@@ -82,7 +84,7 @@ def _rows_of_part(part: Path) -> Iterator[Description]:
         if names == DESCRIPTION_SCHEMA.names:
             yield from descriptions(read_batches(part))
             return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"cannot read the part {part}: {error}", f"rm '{part}' and run annotate again") from error
     raise UserError(f"{part} is not a part of a run: its columns are {', '.join(names)}")
 

@@ -205,5 +205,5 @@ def check_same_schema(shards: list[Path]) -> None:
 def _read_schema(shard: Path) -> Any:
     try:
         return pq.read_schema(shard)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"cannot read the shard {shard}: {error}", "build or download the dataset again") from error

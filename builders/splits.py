@@ -182,7 +182,7 @@ def _carve_validation(store: Scratch, seed: int, validation_fraction: float) -> 
     """Make the table of units that move from train to validation: about a fraction of each label's train rows.
 
     None where the source has a validation part. Groups that the source cut or labelled in two ways stay where they
-    are: they belong to no one stratum.
+    are: they belong to no one stratum. Where nothing else of a label stays in the clean train split, one unit does.
     """
     store.do("CREATE TABLE moved (unit TEXT PRIMARY KEY) WITHOUT ROWID")
     if store.value("SELECT COUNT(*) FROM member WHERE split = 'validation'"):
@@ -195,18 +195,32 @@ def _carve_validation(store: Scratch, seed: int, validation_fraction: float) -> 
     )
     store.put("movable", ((label, draw(seed, "validation", unit), unit, n) for label, unit, n in units), 4)
     n_units = dict(store.rows("SELECT label, COUNT(*) FROM movable GROUP BY 1"))
+    cut = store.column(  # their train rows stay, and are clean
+        "SELECT DISTINCT label FROM (SELECT min(label) AS label FROM member GROUP BY unit"
+        " HAVING min(split) < max(split) AND min(label) = max(label))"
+    )
+    n_most = dict(store.rows("SELECT label, SUM(n) - MIN(n) FROM movable GROUP BY 1"))
+    n_most |= dict.fromkeys(cut, sum(n_train.values()))
     drawn = store.rows("SELECT label, unit, n FROM movable ORDER BY label, draw")
-    store.put("moved", _moved(drawn, n_train, n_units, validation_fraction), 1)
+    store.put("moved", _moved(drawn, n_train, n_units, n_most, validation_fraction), 1)
 
 
 def _moved(
-    units: Iterator[tuple[Any, ...]], n_train: dict[str, int], n_units: dict[str, int], validation_fraction: float
+    units: Iterator[tuple[Any, ...]],
+    n_train: dict[str, int],
+    n_units: dict[str, int],
+    n_most: dict[str, int],
+    validation_fraction: float,
 ) -> Iterator[tuple[str]]:
-    """Of units with label and size, by label and in the order drawn, those that fit into what is wanted."""
+    """Of units with label and size, by label and in the order drawn, those that fit into what is wanted.
+
+    At most `n_most` rows of a label are taken.
+    """
     for label, of_label in groupby(units, key=itemgetter(0)):
         n_wanted = round(n_train[label] * validation_fraction)
         if n_wanted == 0 and validation_fraction > 0 and n_units[label] > 1:
             n_wanted = 1  # a small class is still seen in validation, as long as one stays to train on
+        n_wanted = min(n_wanted, n_most[label])
         for _, unit, n_rows in of_label:
             if n_rows <= n_wanted:
                 n_wanted -= n_rows

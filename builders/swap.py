@@ -16,12 +16,20 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
+def check_place(target: Path) -> None:
+    """Raise `UserError` where no folder can be at `target` because something above it is none, before any work."""
+    above = next(each for each in target.absolute().parents if each.exists() or each.is_symlink())
+    if not above.is_dir():
+        raise UserError(f"cannot make the folder {target}: {above} is not a folder", "choose another --out")
+
+
 @contextmanager
 def folder_being_built(target: Path) -> Generator[Path, None, None]:
     """An empty folder beside `target` to build in; on a clean exit it takes `target`'s place, else it is removed.
 
     It is locked meanwhile, so a second writer of the same target is refused, and what a killed one left is cleared.
     """
+    check_place(target)
     target = target.resolve()  # where it is a link, the folder behind it is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     building = target.with_name(f".{target.name}.building")

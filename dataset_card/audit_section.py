@@ -50,11 +50,17 @@ def audit_table(audit: dict[str, Any]) -> str:
 
 def audit_notes(audit: dict[str, Any]) -> list[str]:
     """What the numbers rest on, and which parts were not run and why, in Markdown."""
-    basis = audit.get("byte_copies", {}).get("basis")
+    basis = _part(audit, "byte_copies", dict).get("basis")
     notes = [f"Byte copies are told by {markdown.plain(basis)}."] if basis else []
-    notes += [f"{markdown.plain(line.strip())}." for line in audit.get("dermnet", [])]
-    not_run: dict[str, str] = audit.get("not_run", {})
+    notes += [f"{markdown.plain(str(line).strip())}." for line in _part(audit, "dermnet", list)]
+    not_run = _part(audit, "not_run", dict)
     return notes + [f"Not run: {markdown.plain(part)}, because {markdown.plain(why)}." for part, why in not_run.items()]
+
+
+def _part(audit: Any, key: str, kind: type[Any]) -> Any:
+    """A part of an audit that has the form it should have; an empty one where a stranger's file says otherwise."""
+    value = audit.get(key) if isinstance(audit, dict) else None
+    return value if isinstance(value, kind) else kind()
 
 
 def findings(audit: Any, key: str, words: str) -> Iterator[list[object]]:

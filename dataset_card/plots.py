@@ -10,6 +10,7 @@ ASSETS = "assets"
 MAX_ROWS = 60  # bars of one plot; more are added up in a last one
 MAX_BINS = 40
 N_TERMS = 14
+OF_A_SET = ("lengths", "tokens", "flags", "terms")  # the last two where the set has any
 
 
 def plots_of(statistics: dict[str, SetStatistics]) -> dict[str, Plot]:
@@ -19,6 +20,11 @@ def plots_of(statistics: dict[str, SetStatistics]) -> dict[str, Plot]:
     for name, counted in statistics.items():
         plots |= {f"{name}-{what}.png": plot for what, plot in _plots_of_set(name, counted).items()}
     return plots
+
+
+def plot_names(set_name: str) -> list[str]:
+    """The file names that plots of one set may have."""
+    return [f"{set_name}-{what}.png" for what in OF_A_SET]
 
 
 def _plots_of_set(name: str, counted: SetStatistics) -> dict[str, Plot]:

@@ -11,6 +11,7 @@ from builders import markdown
 from builders.dataset_folder import DescriptionSet
 from dataset_card.columns import FLAGS
 from dataset_card.facts import Facts
+from dataset_card.plots import plot_names
 from dataset_card.statistics import SetStatistics, spread
 
 N_FREQUENT, N_TYPICAL, N_VALUES = 8, 5, 6
@@ -67,7 +68,7 @@ def set_section(described: DescriptionSet, facts: Facts, plots: dict[str, str]) 
         reviews=shares("Reviewer's mark", statistics.reviews, statistics.n_rows),
         terms=_terms(statistics),
         left_out=_left_out(described),
-        plots={name: told for name, told in plots.items() if name.startswith(f"{described.name}-")},
+        plots={name: plots[name] for name in plot_names(described.name) if name in plots},
     )
 
 

@@ -1,9 +1,11 @@
 """A built dataset folder changed in one place, and the faults that `check` finds in it."""
 
+import base64
 import shutil
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders.check import check_dataset
@@ -68,3 +70,13 @@ def change_text(file, old, new):
     assert old in text
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
     write_checksums(file.parent)
+
+
+def write_odd_integers(file):
+    """A Parquet file with integers of 33 bits: what Arrow raises is neither an OSError nor a ValueError."""
+    table = pa.table({"n": pa.array([1], pa.int32())})
+    pq.write_table(table, file)
+    schema = table.schema.serialize().to_pybytes()
+    told, damaged = (base64.b64encode(each) for each in (schema, schema.replace(b"\x20\0\0\0", b"\x21\0\0\0")))
+    assert told in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(told, damaged))

@@ -164,15 +164,32 @@ def test_no_path_of_this_machine_is_written(photos, tmp_path):
 def test_an_older_audit_is_replaced_and_nothing_else_is(photos, tmp_path):
     out = tmp_path / "audit"
     run(photos, out)
-    (out / "notes.txt").write_text("old")
     run(photos, out)
     assert sorted(path.name for path in out.iterdir()) == FILES
+    (out / "notes.txt").write_text("weeks of work")
+    with pytest.raises(UserError) as caught:
+        run(photos, out)
+    assert str(caught.value) == (
+        f"{out} holds 1 files that no audit wrote, and would lose them: notes.txt\n"
+        "  fix: move them away, or choose another --out"
+    )
+    assert (out / "notes.txt").read_text() == "weeks of work"
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("x")
     with pytest.raises(UserError, match=r"mine is there already and is not an audit's folder; nothing was overwritten"):
         run(photos, mine)
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_below_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "list.csv").write_text("path\ntrain/a/1.jpg\n")
+    with pytest.raises(UserError) as caught:
+        run(tmp_path / "no such folder", tmp_path / "list.csv/audit")
+    assert str(caught.value) == (
+        f"cannot make the folder {tmp_path}/list.csv/audit: {tmp_path}/list.csv is not a folder\n"
+        "  fix: choose another --out"
+    )
 
 
 def test_a_photograph_that_changed_after_its_index_is_refused_and_the_older_audit_stays(photos, tmp_path):

@@ -1,5 +1,6 @@
 """What is audited: a bare list, an index or photographs; copies, names and classes as a list alone tells them."""
 
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 
@@ -101,6 +102,37 @@ def test_an_index_stands_for_its_photographs_with_or_without_them(photographs, t
     assert len(contents(alone).tiny or []) == 26  # 24 × 16 px
 
 
+def test_a_list_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "list.csv").write_bytes("path\ntrain/nævus/1.jpg\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"^cannot read .*list\.csv as CSV: 'utf-8' codec .*\n  fix: save it as CSV in"):
+        catalogue_of(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.struct([("bytes", pa.large_binary())])])
+def test_a_table_of_photographs_is_no_list_however_their_bytes_are_stored(photographs, tmp_path, kind):
+    paths = ["train/papule/pap-0.jpg", "train/papule/pap-1.jpg"]
+    images = [(photographs / path).read_bytes() for path in paths]
+    values = [{"bytes": image} for image in images] if pa.types.is_struct(kind) else images
+    pq.write_table(pa.table({"path": paths, "image": pa.array(values, kind)}), tmp_path / "photos.parquet")
+    catalogue = catalogue_of(tmp_path / "photos.parquet")
+    assert not catalogue.is_bare
+    assert [row.image_sha256 for row in catalogue.ok_rows] == [sha256(image).hexdigest() for image in images]
+
+
+def test_an_index_that_lacks_files_or_names_others_is_refused(photographs, tmp_path):
+    index = tmp_path / "index.parquet"
+    write_index(index, index_images(photographs))
+    shutil.copy(photographs / "train/papule/pap-0.jpg", photographs / "test/plaque/leak.jpg")
+    (photographs / "train/papule/pap-1.jpg").unlink()
+    with pytest.raises(UserError) as caught:
+        catalogue_of(photographs, index=index)
+    assert str(caught.value) == (
+        f"{index} is not an index of {photographs} as it is now; it lacks 1 files: test/plaque/leak.jpg;"
+        " 1 of its files are gone: train/papule/pap-1.jpg\n"
+        f"  fix: vl-dermnet index '{photographs}' --out '{index}'   or leave --index out"
+    )
+
+
 def test_tiny_files_are_small_in_pixels_or_in_bytes(photographs):
     catalogue = catalogue_of(photographs)
     large = [replace(row, width_px=64, height_px=64, n_bytes=2048) for row in catalogue.ok_rows]
@@ -128,6 +160,10 @@ def test_lists_that_cannot_be_audited_are_refused_with_what_is_wrong(tmp_path):
         "TMP/list.csv: unknown split 'dev' of 'a.jpg'; choose one of: test, train, val, valid, validation"
     )
     assert error_of("path,sha256\na.jpg,abc\n") == "TMP/list.csv: 'abc' of 'a.jpg' is no sha256: 64 hex digits"
+    assert error_of("path,label\na.jpg,x,y\n") == (
+        "TMP/list.csv, line 2 has more values than the header has names: y\n"
+        '  fix: put a value that holds a comma in quotes: "a,b"'
+    )
     copies = tmp_path / "copies.csv"
     copies.write_text("path,sha256\nb.jpg," + "0" * 64)
     assert error_of("path\na.jpg\n", copies=copies) == (

@@ -115,6 +115,28 @@ def test_features_that_cannot_be_used_are_refused_with_what_is_wrong(tmp_path):
     )
 
 
+def test_one_array_without_names_and_damaged_files_are_named(tmp_path):
+    np.save(tmp_path / "f.npy", VECTORS)
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "f.npy")
+    assert str(caught.value) == (
+        f"{tmp_path}/f.npy is one array, and does not tell whose features it holds\n"
+        "  fix: save it beside the files' paths: numpy.savez('features.npz', path=paths, encoder=features)"
+    )
+    np.savez_compressed(tmp_path / "f.npz", path=PATHS, encoder=VECTORS)
+    whole = (tmp_path / "f.npz").read_bytes()
+    made = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in made.integers(0, len(whole), 3):
+            damaged[place] = made.integers(256)
+        (tmp_path / "f.npz").write_bytes(bytes(damaged))
+        try:
+            read(tmp_path / "f.npz")
+        except UserError:
+            continue
+
+
 def test_an_unknown_encoder_is_named_with_those_there_are(tmp_path):
     np.savez(tmp_path / "f.npz", path=PATHS, clip=VECTORS, dino=VECTORS)
     with pytest.raises(UserError, match=r"^unknown encoder 'resnet'; choose one of: clip, dino$"):

@@ -90,3 +90,13 @@ def test_a_table_of_other_files_is_told(photographs, tmp_path):
     (tmp_path / "other.csv").write_text("path,group\nx/y.jpg,1\n")
     with pytest.raises(UserError, match=r"names none of the 26 files under audit; it names x/y\.jpg"):
         audit(photographs, tmp_path, tmp_path / "other.csv", "group")
+
+
+def test_a_row_with_more_values_than_the_header_has_names_is_told(photographs, tmp_path):
+    (tmp_path / "known.csv").write_text("path,lesion\ntrain/papule/pap-0.jpg,1,,\ntrain/papule/pap-1.jpg,arm,left,\n")
+    with pytest.raises(UserError) as error:
+        audit(photographs, tmp_path, tmp_path / "known.csv")
+    assert str(error.value) == (
+        f"{tmp_path}/known.csv, line 3 has more values than the header has names: left\n"
+        '  fix: put a value that holds a comma in quotes: "a,b"'
+    )

@@ -12,7 +12,7 @@ from builders.audit.job import run_audit
 from builders.build import BuildConfig, build
 from builders.check import check_dataset
 from builders.errors import UserError
-from builders.files import read_json
+from builders.files import read_json, write_json
 from dataset_card.card import write_card
 from dataset_card.check_card import check_card
 
@@ -81,3 +81,13 @@ def test_an_audit_of_a_list_without_checksums_is_refused(photographs, make_run, 
     audit = audited(listed, tmp_path / "audit")
     with pytest.raises(UserError, match="it was made of a list that lacks checksums"):
         build(BuildConfig(images=photographs, runs=(make_run(),), out=out, audit=audit))
+
+
+def test_an_audit_whose_figures_are_damaged_is_refused(photographs, make_run, out, tmp_path):
+    audit = audited(photographs, tmp_path / "audit")
+    write_json(audit / "audit.json", [1])
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(make_run(),), out=out, audit=audit))
+    assert str(error.value) == (
+        f"{audit}/audit.json does not tell what was audited and how\n  fix: vl-dermnet audit IMAGES --out AUDIT"
+    )

@@ -71,6 +71,22 @@ def test_a_folder_that_is_not_ours_is_left_alone(photographs, make_run, out):
     assert (out / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("line", [b"d41d8 *photo.jpg\n", b"\xff\n", b""])
+def test_a_folder_with_checksums_of_somebody_else_is_left_alone(photographs, make_run, out, line):
+    (out / "provenance").mkdir(parents=True)
+    (out / "SHA256SUMS").write_bytes(line)
+    with pytest.raises(UserError, match="is not empty and not a dataset folder; it was left as it is"):
+        build(BuildConfig(images=photographs, runs=(make_run(),), out=out))
+    assert (out / "SHA256SUMS").read_bytes() == line
+
+
+def test_a_place_below_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("x")
+    config = BuildConfig(images=tmp_path / "absent", runs=(tmp_path / "absent",), out=tmp_path / "file/dataset")
+    with pytest.raises(UserError, match=r"^cannot make the folder .*/file/dataset: .*/file is not a folder\n"):
+        build(config)
+
+
 def test_a_file_that_somebody_added_is_not_lost(photographs, make_run, out):
     config = BuildConfig(images=photographs, runs=(make_run(),), out=out)
     build(config)

@@ -1,4 +1,5 @@
 import random
+import re
 
 import datasets
 import pyarrow as pa
@@ -9,8 +10,18 @@ from builders.check import check_dataset
 from builders.check.files import check_files
 from builders.dataset_folder import write_checksums
 from builders.errors import UserError
+from builders.sources.parquet_footer import row_groups
 from dataset_card.check_card import check_card
-from tests.damage import change_json, change_rows, change_shard, change_text, faults, found, shards_of
+from tests.damage import (
+    change_json,
+    change_rows,
+    change_shard,
+    change_text,
+    faults,
+    found,
+    shards_of,
+    write_odd_integers,
+)
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -72,6 +83,39 @@ def test_no_damage_of_a_footer_ends_the_check(make_two_sets):
         damaged[len(whole) - 8 - draw.randrange(footer_bytes)] ^= 1 << draw.randrange(8)
         shard.write_bytes(damaged)
         assert shard.relative_to(folder).as_posix() in {each.file for each in faults(folder)}
+
+
+def test_a_footer_that_ends_the_process_when_pyarrow_is_asked_for_its_columns_is_a_fault(make_two_sets):
+    folder = make_two_sets()
+    shard = shards_of(folder)[0]
+    # a histogram of two numbers, 0 and the rows, becomes one of one number, written in a byte more
+    histogram = re.compile(rb"\x19\x06\x19\x26\x00(.)", re.DOTALL)
+    damaged, n = histogram.subn(lambda two: b"\x19\x06\x19\x16" + bytes([two[1][0] | 128, 0]), shard.read_bytes(), 1)
+    assert n == 1
+    shard.write_bytes(damaged)
+    write_checksums(folder)
+    assert found(folder, "rows", shard.name, "row group 0", "histogram size mismatch")
+
+
+def test_a_type_that_arrow_does_not_know_is_a_fault(make_two_sets):
+    folder = make_two_sets()
+    write_odd_integers(shards_of(folder)[1])
+    write_checksums(folder)
+    assert found(folder, "shards", shards_of(folder)[1].name, "footer", "Integers not in cstdint")
+
+
+def test_a_footer_is_read_as_pyarrow_reads_it(make_two_sets):
+    for shard in shards_of(make_two_sets(with_images=True)):
+        footer = pq.read_metadata(shard)
+        for number, group in enumerate(row_groups(shard)):
+            theirs = footer.row_group(number)
+            columns = [theirs.column(each) for each in range(theirs.num_columns)]
+            assert (group.n_rows, group.n_bytes) == (theirs.num_rows, theirs.total_byte_size)
+            assert group.sorted_by == [columns[each.column_index].path_in_schema for each in theirs.sorting_columns]
+            assert [(each.path, each.codec, each.encodings, each.has_page_index) for each in group.columns] == [
+                (each.path_in_schema, each.compression, set(each.encodings), each.has_offset_index) for each in columns
+            ]
+        assert number + 1 == footer.num_row_groups
 
 
 def test_a_truncated_shard_is_named(make_two_sets):

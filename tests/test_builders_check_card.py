@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from builders.build import BuildConfig, build
 from builders.dataset_folder import write_checksums
+from builders.schema import image_id_of
 from tests.damage import change_json, change_rows, change_shard, change_text, faults, found, shards_of
 
 pytestmark = pytest.mark.usefixtures("private_cache")
@@ -116,3 +120,17 @@ def test_a_photograph_that_is_described_and_listed_as_left_out_is_found(make_two
     write_checksums(folder)
     assert found(folder, "counts", "a photograph that has a description")
     assert found(folder, "counts", "build.rows.n_left_out")
+
+
+def test_a_reason_with_a_lone_carriage_return_in_it_is_one_row_of_the_list(photographs, make_run, tmp_path):
+    failing = image_id_of("train/papule/pap-3.jpg")
+
+    def fail(description):
+        is_it = description.image_id == failing
+        return replace(description, status="failed", reason="one\rtwo", description="") if is_it else description
+
+    build(BuildConfig(images=photographs, runs=(make_run(change=fail),), out=tmp_path / "dataset"))
+    file = tmp_path / "dataset/provenance/tiny-doctor.not-described.csv"
+    assert b'"one\rtwo"\n' in file.read_bytes()
+    assert file.read_bytes().count(b"\r") == 1  # lines of their own end in \n
+    assert faults(tmp_path / "dataset") == []

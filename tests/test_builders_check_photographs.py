@@ -4,15 +4,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from annotate.schemas import load_schema
 from builders.build import BuildConfig, build
 from builders.check import check_dataset
 from builders.check.findings import misfit
+from builders.dataset_folder import write_checksums
 from builders.files import read_json, write_json
 from dataset_card.card import write_card
-from tests.damage import change_json, change_rows, faults, found
+from tests.damage import change_json, change_rows, faults, found, shards_of
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 DERM = json.loads((Path(__file__).parents[1] / "annotate/schemas/derm.json").read_text())
@@ -40,6 +43,22 @@ def test_an_embedded_photograph_with_other_bytes_is_found(make_two_sets):
     change_rows(folder, swap)
     assert found(folder, "photographs", "bytes with sha256")
     assert found(folder, "photographs", "image.path", "'x'")
+
+
+@pytest.mark.parametrize("image", [None, {"bytes": None, "path": "train/papule/pap-0.jpg"}])
+def test_a_row_without_its_photograph_is_found(make_two_sets, image):
+    folder = make_two_sets(with_images=True)
+    shard = shards_of(folder)[0]
+    table = pq.read_table(shard)
+    images = pa.array([image, *table["image"].to_pylist()[1:]], table.schema.field("image").type)
+    pq.write_table(table.set_column(0, table.schema.field("image"), images), shard)
+    write_checksums(folder)
+    row = table.to_pylist()[0]
+    (fault,) = found(folder, "photographs", "no bytes")
+    assert (fault.place, fault.allowed) == (
+        f"row {row['image_id']}, image",
+        f"the photograph with sha256 {row['image_sha256']}",
+    )
 
 
 def test_a_local_photograph_that_changed_since_it_was_described_is_found(make_two_sets, photographs):

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from datasets import Image as DatasetsImage
-from PIL import Image
+from PIL import Image, ImageOps
 
 from builders.decode import BadImageError, decode_rgb, upright_rgb
 
@@ -72,6 +72,27 @@ def test_exif_rotation_is_applied_as_datasets_does():
     theirs = DatasetsImage().decode_example({"bytes": data, "path": None})
     assert ours.size == (40, 60)
     assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_each_exif_orientation_is_applied_once_as_pillow_does(image_format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    data = encode(Image.fromarray(pixels), image_format, exif=exif)
+    ours, _ = decode_rgb(data)
+    assert np.array_equal(np.asarray(ours), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(ours)), np.asarray(ours))
+
+
+def test_a_photograph_whose_exif_has_values_of_other_types_is_turned_like_any_other():
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x0131, 5, 1, 38)  # Software, as a fraction
+    tiff = b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + struct.pack("<I", 0) + struct.pack("<II", 3, 2)
+    data = encode(photo(), "JPEG", exif=b"Exif\0\0" + tiff)
+    with pytest.raises(AttributeError), Image.open(io.BytesIO(data)) as image:
+        ImageOps.exif_transpose(image)
+    assert decode_rgb(data)[0].size == (40, 60)
 
 
 def test_an_animation_is_its_first_frame():

@@ -5,16 +5,23 @@ import os
 import shutil
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from builders.audit.features import read_columns
+from builders.audit.groups import read_groups
+from builders.audit.records import read_records
 from builders.errors import UserError
 from builders.index import index_images, read_index, stale_paths, summarise, write_index
+from builders.run_folder import read_part
 from builders.schema import image_id_of
+from builders.shards import check_same_schema
 from builders.sources import open_source
+from tests.damage import write_odd_integers
 
 
 def write_noise(path, seed, size=(60, 40)):
@@ -110,6 +117,21 @@ def test_only_what_changed_is_stale(photos):
         assert "test/papule/c.jpg" in stale_paths(source, paths, rows, later, suspects={suspect})
 
 
+def test_a_zip_that_was_replaced_is_indexed_as_it_is_now(photos, tmp_path):
+    archive = tmp_path / "photos.zip"
+
+    def zip_of(*paths):
+        with zipfile.ZipFile(archive, "w") as zipped:
+            for path in paths:
+                zipped.write(photos / path, "train/papule/same.jpg" if path == paths[0] else path)
+        return {row.path: row.image_sha256 for row in index_images(archive, n_workers=0)}
+
+    first, second = "train/papule/a.jpg", "train/plaque/b.jpg"
+    sha256_of = {path: hashlib.sha256((photos / path).read_bytes()).hexdigest() for path in (first, second)}
+    assert zip_of(first) == {"train/papule/same.jpg": sha256_of[first]}
+    assert zip_of(second, first) == {"train/papule/same.jpg": sha256_of[second], first: sha256_of[first]}
+
+
 def test_mistakes_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no image file in .*: looked for names ending in"):
@@ -117,6 +139,24 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "x.parquet").write_text("x")
     with pytest.raises(UserError, match="as an index"):
         read_index(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_index,
+        read_part,
+        read_columns,
+        lambda file: check_same_schema([file]),
+        lambda file: read_groups(file.parent),
+        lambda file: read_records(file, ("n",)),
+    ],
+    ids=["index", "part", "features", "shard", "groups", "list"],
+)
+def test_a_type_that_arrow_does_not_know_is_a_mistake_too(tmp_path, read):
+    write_odd_integers(tmp_path / "groups.parquet")
+    with pytest.raises(UserError, match=r"cannot read .*groups\.parquet.*: Integers not in cstdint"):
+        read(tmp_path / "groups.parquet")
 
 
 def test_the_real_set_shows_its_photograph_with_two_labels(shared_data):

@@ -175,3 +175,15 @@ def test_a_strangers_set_name_cannot_leave_the_folder(dataset):
     (dataset / "provenance" / "a b.json").write_text((dataset / "provenance" / "other.json").read_text())
     with pytest.raises(UserError, match="'a b' cannot name a description set"):
         read_sets(dataset)
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [("{}", "is_primary, build, run, summary"), ('{"is_primary": true, "run": {}}', "build, summary")],
+)
+def test_provenance_that_lacks_something_is_named(dataset, text, lacks):
+    file = dataset / "provenance" / "other.json"
+    file.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_sets(dataset)
+    assert str(error.value) == (f"{file} is damaged: it lacks {lacks}\n  fix: build or download the dataset again")

@@ -21,6 +21,7 @@ from builders.publish.images import find_images
 from builders.publish.job import Published, preview, publish
 from dataset_card.card import write_card
 from dataset_card.choices import CardChoices
+from tests.damage import write_odd_integers
 from tests.hub_server.client import ME, connect
 from tests.publishing import contents, put, refusal, wish
 
@@ -142,6 +143,7 @@ def test_images_are_found_however_they_are_wrapped(tmp_path):
     (tmp_path / "README.md").write_bytes(b"# no image")
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "none.parquet").write_bytes(b"not Parquet")
+    write_odd_integers(tmp_path / "odd.parquet")
     pq.write_table(pa.table({"a": [1], "b": [[{"c": "text"}]]}), tmp_path / "text.parquet")
     pq.write_table(pa.table({"a": [1], "b": [[{"c": b"pixels"}]]}), tmp_path / "bytes.parquet")
     found = find_images(tmp_path, sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")))
@@ -150,6 +152,7 @@ def test_images_are_found_however_they_are_wrapped(tmp_path):
         "bytes.parquet",
         "gallery.html",
         "none.parquet",
+        "odd.parquet",
         "photo.jpg",
         "photo.tiff",
         "photo.txt",

@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import re
 import tarfile
 import time
@@ -206,6 +207,32 @@ def test_a_damaged_deflate_stream_is_an_os_error(tmp_path):
         source.read("train/a/a.jpg")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_arbitrary_damage_of_a_zip_is_a_refused_entry_or_a_mistake(tmp_path, method):
+    path, made = tmp_path / "photos.zip", random.Random(0)
+    with zipfile.ZipFile(path, "w", method) as zipped:
+        for name in IMAGES:
+            zipped.writestr(name, made.randbytes(300))
+    whole = path.read_bytes()
+    outcomes = set()
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(made.randrange(1, 4)):
+            damaged[made.randrange(len(damaged))] = made.randrange(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            with ZipSource(path) as source:
+                for name in source.paths():
+                    try:
+                        source.read(name)
+                        outcomes.add("read")
+                    except OSError:
+                        outcomes.add("refused")
+        except UserError:
+            outcomes.add("mistake")
+    assert outcomes == {"read", "refused", "mistake"}
+
+
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError) as caught:
         open_source(tmp_path / "absent")
@@ -216,6 +243,15 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "text.zip").write_text("no zip")
     with pytest.raises(UserError, match="as a zip file: File is not a zip file"):
         open_source(tmp_path / "text.zip")
+    write_zip(tmp_path)
+    whole = (tmp_path / "photos.zip").read_bytes()
+    name = "päpel".encode()
+    directory = whole.index(b"PK\x01\x02")
+    newer = whole[: directory + 6] + b"\x63" + whole[directory + 7 :]
+    for damaged, why in ((whole.replace(name, b"p\xff\xffpel"), "'utf-8' codec"), (newer, "zip file version 9.9")):
+        (tmp_path / "text.zip").write_bytes(damaged)
+        with pytest.raises(UserError, match=f"as a zip file: {why}.*\n  fix: unzip -t "):
+            open_source(tmp_path / "text.zip")
     (tmp_path / "file.bin").write_text("x")
     with pytest.raises(UserError, match=r"it is neither a folder nor a \.zip, \.parquet or \.tar file$"):
         open_source(tmp_path / "file.bin")

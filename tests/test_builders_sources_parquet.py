@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import tracemalloc
 
 import pyarrow as pa
@@ -248,6 +249,24 @@ def test_damaged_files_are_named(tmp_path):
         (tmp_path / "t.parquet").write_bytes(part)
         with pytest.raises(UserError, match=r"^cannot open .*t.parquet as a Parquet file: "):
             open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["photo.raw", "label"], "has its images or labels in 'photo.raw', and a column's name must have no dot"),
+        (["image", "dx.label"], "has its images or labels in 'dx.label', and a column's name must have no dot"),
+        (["image", "label", "label"], "has 2 columns called 'label': which one?"),
+        (["image", "label", "image"], "has 2 columns called 'image': which one?"),
+    ],
+)
+def test_columns_that_cannot_be_told_by_their_names_are_named(tmp_path, names, told):
+    kinds = features(**{names[0]: {"_type": "Image"}, names[1]: {"_type": "ClassLabel", "names": ["a"]}})
+    columns = [pa.array([b"1"]), pa.array([0]), pa.array([b"2"])][: len(names)]
+    table = pa.Table.from_arrays(columns, names=names).replace_schema_metadata(kinds)
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path}/t.parquet {told}") + "\n  fix: rename"):
+        open_source(tmp_path / "t.parquet")
 
 
 def test_a_table_without_images_is_named(tmp_path):

@@ -101,6 +101,32 @@ def test_validation_takes_its_share_of_every_class_and_at_least_one():
     assert drawn == {"a": 20, "b": 5, "c": 1}
 
 
+def contradictions(n_rows):
+    """Copies of one photograph, all but the last labelled a: rows of a that no split can use."""
+    return [index_row(f"a/copy-{n}", "copy", label="a") for n in range(n_rows - 1)] + [
+        index_row("b/copy", "copy", label="b")
+    ]
+
+
+def test_the_only_clean_photograph_of_a_class_is_trained_on():
+    rows = [index_row("a/1", "one", label="a"), *contradictions(8)]
+    derived, _ = derive_splits(rows)
+    assert derived[image_id_of("a/1")].split_clean == "train"
+    cut = [index_row("a/2", "two", label="a"), index_row("test/a/2", "two", split="test", label="a")]
+    derived, _ = derive_splits([*rows, *cut])  # a photograph that train shares with test stays, so this one may go
+    assert derived[image_id_of("a/1")].split_clean == "validation"
+    assert derived[image_id_of("a/2")].split_clean == "train"
+
+
+@given(rows=indexes(), seed=seeds, fraction=st.floats(0, 0.9))
+def test_no_class_that_can_be_trained_on_is_carved_away(rows, seed, fraction):
+    def trained_on(fraction):
+        derived, _ = derive_splits(rows, seed=seed, validation_fraction=fraction)
+        return {row.label for row in rows if derived[row.image_id].split_clean == "train"}
+
+    assert trained_on(fraction) == trained_on(0)
+
+
 def test_another_seed_draws_other_rows():
     rows = [index_row(f"{i}", f"{i}") for i in range(100)]
     first, second = derive_splits(rows, seed=0)[0], derive_splits(rows, seed=1)[0]

@@ -56,6 +56,18 @@ def test_a_second_writer_is_refused(tmp_path):
     write_version(target, "later")  # the lock is gone with its holder
 
 
+def test_a_place_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("nowhere")
+    for above in ("file", "link"):
+        with pytest.raises(UserError) as error:
+            write_version(tmp_path / above / "deep" / "target", "new")
+        assert str(error.value) == (
+            f"cannot make the folder {tmp_path}/{above}/deep/target: {tmp_path}/{above} is not a folder\n"
+            "  fix: choose another --out"
+        )
+
+
 def test_a_link_is_followed(tmp_path):
     write_version(tmp_path / "disk" / "target", "old")
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "target")

@@ -15,7 +15,7 @@ from builders.check import check_dataset
 from builders.dataset_folder import write_checksums
 from builders.files import read_json, write_json
 from builders.sample import write_sample
-from dataset_card.audit_section import FINDINGS, audit_table, findings
+from dataset_card.audit_section import FINDINGS, audit_notes, audit_table, findings
 from dataset_card.card import write_card
 from dataset_card.check_card import check_card
 from dataset_card.check_command import check
@@ -286,6 +286,13 @@ def test_an_audit_that_says_otherwise_than_the_card_is_found(audited):
     (fault,), _ = check_card(audited)
     assert fault.seen.startswith("'| files that repeat another to the byte |")
     assert fault.allowed == "'| files that repeat another to the byte | 1,234 |'"
+
+
+@pytest.mark.parametrize("told", [[1], {"byte_copies": [], "dermnet": "x", "not_run": [1]}])
+def test_an_audit_of_another_form_is_a_card_that_says_otherwise(audited, told):
+    write_json(audited / "audit" / "audit.json", told)
+    assert check_card(audited)[0]
+    assert audit_notes(told) == []
 
 
 def test_the_audits_page_with_its_pictures_is_not_let_through(audited):

@@ -13,6 +13,7 @@ from PIL import Image, ImageColor
 from builders.build import BuildConfig, build
 from builders.dataset_folder import read_sets
 from dataset_card import drawing, plots
+from dataset_card.card import write_card
 from dataset_card.drawing import KINDS, WIDTH_PX, plot_in, png_of
 from dataset_card.plots import MAX_BINS, MAX_ROWS, plots_of
 from dataset_card.statistics import count_set
@@ -146,3 +147,12 @@ def test_many_rows_are_added_up_in_a_last_one():
     shown = plots._shortened(rows, 2)
     assert len(shown) == MAX_ROWS
     assert shown[-1] == ["441 more", [sum(range(59, 500)), 441]]
+
+
+def test_each_plot_stands_in_the_card_once_though_one_sets_name_begins_with_anothers(photographs, make_run, tmp_path):
+    runs = (make_run("doctor"), make_run("doctor-2"))
+    build(BuildConfig(images=photographs, runs=runs, out=tmp_path / "dataset"), finish=write_card)
+    text = (tmp_path / "dataset/README.md").read_text(encoding="utf-8")
+    plots = [path.name for path in (tmp_path / "dataset/assets").iterdir()]
+    assert {"doctor-lengths.png", "doctor-2-lengths.png"} < set(plots)
+    assert {text.count(f"(assets/{name})") for name in plots} == {1}

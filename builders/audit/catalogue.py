@@ -14,9 +14,11 @@ from builders.audit.config import AuditConfig
 from builders.audit.records import Record, read_records
 from builders.errors import UserError
 from builders.index import index_images, read_index
+from builders.join_images import some
 from builders.schema import INDEX_SCHEMA, IndexRow, image_id_of
-from builders.sources import pinned
+from builders.sources import open_source, pinned
 from builders.sources.layout import SPLITS, split_and_label
+from builders.sources.parquet_table import is_image
 
 SPLIT_ORDER = {"train": 0, "validation": 1, "test": 2}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -49,14 +51,17 @@ class Catalogue:
 
 
 def read_catalogue(config: AuditConfig, say: Callable[[str], None]) -> Catalogue:
-    """The files that `config.images` and `config.index` name. Raises `UserError` where they hold none."""
+    """The files that `config.images` and `config.index` name.
+
+    Raises `UserError` where they hold none, and where the two do not name the same ones.
+    """
     listed = _list_columns(Path(config.images))
     if listed is None:
         if config.copies is not None:
             raise UserError("--copies is for a bare list of paths; photographs are compared by their own bytes")
         say("indexing: every image is decoded to its last pixel" if config.index is None else "reading the index")
         images = pinned(config.images)
-        rows = index_images(images, config.n_workers) if config.index is None else read_index(config.index)
+        rows = index_images(images, config.n_workers) if config.index is None else _indexed(images, config.index)
         return Catalogue(sorted(rows, key=lambda row: row.path), images, False, None)
     if config.index is not None:
         raise UserError(
@@ -77,14 +82,35 @@ def in_split_order(row: IndexRow) -> tuple[int, str]:
     return SPLIT_ORDER[row.split], row.path
 
 
+def _indexed(images: str, index: Path) -> list[IndexRow]:
+    """The rows of an index of all files in `images`; a file that it lacks could be a leak that nobody looked for."""
+    rows = read_index(index)
+    known = {row.image_id: row.path for row in rows}
+    with open_source(images) as source:
+        there = {image_id_of(path): path for path in source.paths()}
+    lacking = sorted(path for image_id, path in there.items() if image_id not in known)
+    gone = sorted(path for image_id, path in known.items() if image_id not in there)
+    if lacking or gone:
+        parts = [f"it lacks {len(lacking):,} files: {some(lacking)}"] if lacking else []
+        parts += [f"{len(gone):,} of its files are gone: {some(gone)}"] if gone else []
+        raise UserError(
+            f"{index} is not an index of {images} as it is now; {'; '.join(parts)}",
+            f"vl-dermnet index '{images}' --out '{index}'   or leave --index out",
+        )
+    return rows
+
+
 def _list_columns(path: Path) -> list[str] | None:
     """The columns of a list of files, None for anything that holds photographs."""
     if path.suffix.lower() == ".csv" and path.is_file():
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return next(csv.reader(file), [])
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return next(csv.reader(file), [])
+        except (OSError, ValueError, csv.Error) as error:
+            raise UserError(f"cannot read {path} as CSV: {error}", "save it as CSV in UTF-8") from error
     if path.suffix.lower() == ".parquet" and path.is_file():
         schema = _read_schema(path)
-        holds_images = any(pa.types.is_struct(field.type) or pa.types.is_binary(field.type) for field in schema)
+        holds_images = any(pa.types.is_struct(field.type) or is_image(field.type) for field in schema)
         return None if holds_images or "path" not in schema.names else schema.names
     return None
 
@@ -92,7 +118,7 @@ def _list_columns(path: Path) -> list[str] | None:
 def _read_schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"cannot read {path} as Parquet: {error}") from error
 
 

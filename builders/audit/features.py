@@ -1,6 +1,8 @@
 """Features of any encoder, read from an npz or Parquet file and matched with the files under audit."""
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,12 @@ from builders.errors import UserError, choose
 from builders.files import read_table, sha256_of
 from builders.schema import IndexRow
 
+_FIX = "an .npz or .parquet file, no pickle"
+# What NumPy was seen to raise on damaged files; its documentation promises only OSError and ValueError.
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, TypeError, AttributeError, LookupError, SyntaxError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 KEYS = ("path", "image_sha256", "sha256", "image_id")
 Floats = npt.NDArray[np.float32]
 Columns = Mapping[str, Any]
@@ -102,17 +110,21 @@ def _is_matrix(array: Any) -> bool:
 
 def _read_npz(file: Path) -> Columns:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened:  # NumPy leaves a damaged one open
+            archive: Any = np.load(opened, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                fix = "save it beside the files' paths: numpy.savez('features.npz', path=paths, encoder=features)"
+                raise UserError(f"{file} is one array, and does not tell whose features it holds", fix)
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read features from {file}: {error}", "an .npz or .parquet file, no pickle") from error
+    except _DAMAGE as error:
+        raise UserError(f"cannot read features from {file}: {error}", _FIX) from error
 
 
 def _read_parquet(file: Path) -> Columns:
     try:
         table = read_table(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read features from {file}: {error}", "an .npz or .parquet file") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"cannot read features from {file}: {error}", _FIX) from error
     columns = {name: _as_array(table[name].combine_chunks()) for name in table.column_names}
     return {name: array for name, array in columns.items() if array is not None}
 

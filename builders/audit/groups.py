@@ -165,7 +165,7 @@ def read_groups(audit: Path) -> dict[str, str]:
     file = audit / GROUPS_FILE
     try:
         table = pq.read_table(file, columns=["image_id", "group"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(
             f"cannot read the groups of an audit from {file}: {error}", "vl-dermnet audit IMAGES --out AUDIT"
         ) from error

@@ -19,6 +19,7 @@ from builders.audit.figures import figures_page
 from builders.audit.findings import Audit, FeatureFacts
 from builders.audit.groups import (
     GROUPS_FILE,
+    LINKS_FILE,
     Link,
     byte_links,
     count_groups,
@@ -39,13 +40,15 @@ from builders.audit.worst import worst_pairs
 from builders.dermnet import compare_with_dermnet, files_per_class
 from builders.errors import UserError
 from builders.files import write_atomic, write_json, write_table
+from builders.join_images import some
 from builders.schema import SCHEMA_VERSION, IndexRow
 from builders.sources.kinds import is_on_hub
 from builders.splits import Derived, derive_splits
-from builders.swap import folder_being_built
+from builders.swap import check_place, folder_being_built
 
 REPORT_FILE = "audit.html"
 FIGURES_FILE = "audit.md"
+_WRITTEN = frozenset({AUDIT_FILE, FIGURES_FILE, REPORT_FILE, GROUPS_FILE, LINKS_FILE, SPLITS_FILE})
 NO_PHOTOGRAPHS = "only a list of the files was given, not the photographs"
 NO_FEATURES = "no --features FILE was given"
 NO_CHECKSUMS = "the sha256 of some files is not known, so copies could not be kept apart"
@@ -130,10 +133,20 @@ def run_audit(config: AuditConfig, say: Callable[[str], None] = lambda _: None) 
 
 
 def check_replaceable(out: Path) -> None:
-    """Raise `UserError` unless an audit can be written to `out`: absent, an empty folder, or an older audit."""
+    """Raise `UserError` unless an audit can be written to `out`: absent, an empty folder, or an older audit.
+
+    An older one is replaced whole, so it may hold nothing but what an audit writes.
+    """
+    check_place(out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / GROUPS_FILE).is_file())):
         raise UserError(
             f"{out} is there already and is not an audit's folder; nothing was overwritten", "--out another-folder"
+        )
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in _WRITTEN) if out.exists() else []
+    if foreign:
+        raise UserError(
+            f"{out} holds {len(foreign)} files that no audit wrote, and would lose them: {some(foreign)}",
+            "move them away, or choose another --out",
         )
 
 

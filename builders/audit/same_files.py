@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from builders.errors import UserError
 from builders.files import read_batches, read_json
 from builders.join_images import some
@@ -22,7 +24,11 @@ def check_audit_is_of(audit: Path, store: Scratch, seed: int, validation_fractio
     It may know more files: a dataset can be built of some. Its groups of near-copies would mean nothing for other
     photographs, and its figures on the card would be of another split with another seed or fraction.
     """
-    settings: dict[str, Any] = read_json(audit / AUDIT_FILE).get("settings", {})
+    file = audit / AUDIT_FILE
+    told: Any = read_json(file) if file.is_file() else None
+    settings = told.get("settings") if isinstance(told, dict) else None
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} does not tell what was audited and how", _AGAIN)
     for name, option, here in (("seed", "--seed", seed), ("validation_fraction", "", validation_fraction)):
         there = settings.get(name)
         if there != here:
@@ -68,5 +74,5 @@ def _known_files(audit: Path) -> Iterator[tuple[Any, ...]]:
     try:
         for batch in read_batches(file):
             yield from zip(*(batch[name].to_pylist() for name in COMPARED), strict=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(f"{file} does not tell which files were audited: {error}", _AGAIN) from error

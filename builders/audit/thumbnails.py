@@ -6,17 +6,16 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
-from builders.decode import decode_rgb
+from builders.decode import decode_rgb, upright
 from builders.errors import UserError
 from builders.index import default_workers
 from builders.schema import IndexRow
-from builders.sources import Source, open_source
+from builders.sources import opened
 from builders.workers import WorkerDiedError, ordered_map
 
 SIDE_PX = 32
-_OPEN: dict[str, Source] = {}  # one open source per worker process
 
 
 def thumbnails(images: str, rows: list[IndexRow], n_workers: int | None) -> npt.NDArray[np.uint8]:
@@ -36,11 +35,8 @@ def thumbnails(images: str, rows: list[IndexRow], n_workers: int | None) -> npt.
 
 def read_checked(images: str, row: IndexRow) -> bytes:
     """The bytes of a row's photograph; `UserError` unless they are those that were indexed."""
-    source = _OPEN.get(images)
-    if source is None:
-        source = _OPEN[images] = open_source(images)
     try:
-        data = source.read(row.path)
+        data = opened(images).read(row.path)
     except OSError as error:
         raise UserError(f"cannot read {row.path}: {error.strerror or error}", "index the photographs again") from error
     if hashlib.sha256(data).hexdigest() != row.image_sha256:
@@ -59,7 +55,7 @@ def grey(data: bytes, side_px: int) -> Image.Image:
     with Image.open(io.BytesIO(data)) as image:
         if image.format == "JPEG":
             image.draft("L", (side_px, side_px))
-            decoded = ImageOps.exif_transpose(image).convert("L")
+            decoded = upright(image).convert("L")
         else:
             decoded = decode_rgb(data)[0].convert("L")
     return decoded.reduce(max(1, min(decoded.size) // side_px))

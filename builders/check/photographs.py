@@ -32,7 +32,7 @@ def photograph_check(images: Path | None, earlier: list[Tally], n_labels: int) -
 
 def _check_embedded(shard: Shard, row: Row) -> Iterator[Fault]:
     image, place = row["image"], f"{row_place(row['image_id'])}, image"
-    if image.get("bytes") is None:
+    if image is None or image.get("bytes") is None:
         yield Fault("photographs", shard.name, place, "no bytes", f"the photograph with sha256 {row['image_sha256']}")
         return
     digest = hashlib.sha256(image["bytes"]).hexdigest()

@@ -21,8 +21,11 @@ _COUNTS = ("n_image_tokens", "n_prompt_tokens", "n_output_tokens", "n_tiles")
 
 
 def malformed(row: Row, n_labels: int) -> list[Complaint]:
-    """What makes a row unusable for any other rule: columns without a value, ids, splits and labels of another form."""
-    lacking = [name for name, value in row.items() if value is None and name != "label"]
+    """What makes a row unusable for any other rule: columns without a value, ids, splits and labels of another form.
+
+    A label may be nothing; of a photograph that is, `photograph_check` tells.
+    """
+    lacking = [name for name, value in row.items() if value is None and name not in ("label", "image")]
     lacking += ["flags"] if row["flags"] and None in row["flags"] else []
     found: list[Complaint] = [(name, "nothing", "a value in every row") for name in lacking]
     for name, form, words in (("image_id", _HEX16, "16 hex digits"), ("image_sha256", _HEX64, "64 hex digits")):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders.check.fault import Fault, row_place, visible
@@ -98,9 +99,9 @@ def _row_groups(shard: Shard) -> Iterator[list[Row] | Fault]:
             for number in range(file.num_row_groups):
                 try:
                     yield file.read_row_group(number).to_pylist()
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, pa.ArrowException) as error:
                     yield _unreadable(shard, f"row group {number}", error)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         yield _unreadable(shard, "", error)
 
 

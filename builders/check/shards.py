@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -16,6 +15,7 @@ from builders.dataset_folder import SPLITS, DescriptionSet
 from builders.features import dataset_features
 from builders.shards import MAX_GROUP_BYTES, MAX_ROWS_WITH_IMAGES, MAX_ROWS_WITHOUT
 from builders.sources.layout import MAX_FILE_BYTES
+from builders.sources.parquet_footer import Leaf, RowGroup, row_groups
 
 _NAME = re.compile(rf"({'|'.join(SPLITS)})-([0-9]{{5}})-of-([0-9]{{5}})\.parquet")
 # A group holds at most this, or one row that is larger: a photograph, and a description beside it. Parquet's own count
@@ -31,6 +31,7 @@ class Shard:
     split: str
     name: str
     schema: pa.Schema
+    row_groups: list[RowGroup]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ def check_shards(folder: Path, described: DescriptionSet) -> CheckedShards:
         for path in files:
             name = path.relative_to(folder).as_posix()
             try:
-                shards.append(Shard(path, split, name, pq.read_schema(path)))
-            except (OSError, ValueError) as error:
+                shards.append(Shard(path, split, name, pq.read_schema(path), row_groups(path)))
+            except (OSError, ValueError, pa.ArrowException) as error:
                 faults.append(
                     Fault("shards", name, "footer", f"cannot be read: {_first_line(error)}", "a Parquet file")
                 )
@@ -161,39 +162,34 @@ def _check_same(shard: Shard, first: Shard, features: datasets.Features) -> Iter
 
 def _check_layout(shard: Shard, with_images: bool) -> Iterator[Fault]:
     """Row groups that a viewer can read, sorted by `image_id`, photographs as plain bytes."""
-    footer = pq.read_metadata(shard.path)
     max_rows = MAX_ROWS_WITH_IMAGES if with_images else MAX_ROWS_WITHOUT
-    if not footer.num_rows:
+    if not any(group.n_rows for group in shard.row_groups):
         yield Fault("shards", shard.name, "", "no rows", "at least one; a split without rows has no shard")
-    for number in range(footer.num_row_groups):
-        group, place = footer.row_group(number), f"row group {number}"
-        if group.num_rows > max_rows:
-            yield Fault("shards", shard.name, place, f"{group.num_rows} rows", f"at most {max_rows}")
-        if group.total_byte_size > _READABLE_BYTES:
-            yield Fault("shards", shard.name, place, f"{group.total_byte_size} bytes", f"at most {_READABLE_BYTES}")
-        columns = [group.column(each) for each in range(group.num_columns)]
-        sorted_by = [columns[each.column_index].path_in_schema for each in group.sorting_columns]
-        if sorted_by != ["image_id"]:
-            yield Fault("shards", shard.name, place, f"sorted by {shown(sorted_by)}", "sorted by image_id")
-        for column in columns:
-            yield from _check_column(shard, f"{place}, column {visible(column.path_in_schema)}", column)
+    for number, group in enumerate(shard.row_groups):
+        place = f"row group {number}"
+        if group.n_rows > max_rows:
+            yield Fault("shards", shard.name, place, f"{group.n_rows} rows", f"at most {max_rows}")
+        if group.n_bytes > _READABLE_BYTES:
+            yield Fault("shards", shard.name, place, f"{group.n_bytes} bytes", f"at most {_READABLE_BYTES}")
+        if group.sorted_by != ["image_id"]:
+            yield Fault("shards", shard.name, place, f"sorted by {shown(group.sorted_by)}", "sorted by image_id")
+        for column in group.columns:
+            yield from _check_column(shard, f"{place}, column {visible(column.path)}", column)
 
 
-def _check_column(shard: Shard, place: str, column: Any) -> Iterator[Fault]:
-    if not column.has_offset_index:
+def _check_column(shard: Shard, place: str, column: Leaf) -> Iterator[Fault]:
+    if not column.has_page_index:
         yield Fault("shards", shard.name, place, "no page index", "a page index")
-    if column.path_in_schema == "image.bytes":
+    if column.path == "image.bytes":
         encodings = set(column.encodings) - {"RLE"}  # RLE is that of the levels
-        if column.compression != "UNCOMPRESSED" or encodings != {"PLAIN"}:
-            seen = f"{column.compression}, {', '.join(sorted(encodings))}"
+        if column.codec != "UNCOMPRESSED" or encodings != {"PLAIN"}:
+            seen = f"{column.codec}, {', '.join(sorted(encodings))}"
             yield Fault("shards", shard.name, place, seen, "UNCOMPRESSED, PLAIN")
 
 
 def _is_bounded(shard: Shard) -> bool:
     """Whether each row group fits into the memory that the largest row of ours needs."""
-    footer = pq.read_metadata(shard.path)
-    groups = (footer.row_group(number) for number in range(footer.num_row_groups))
-    return all(group.total_byte_size <= _READABLE_BYTES for group in groups)
+    return all(group.n_bytes <= _READABLE_BYTES for group in shard.row_groups)
 
 
 def _first_line(error: Exception) -> str:

@@ -39,7 +39,7 @@ def _holds_images(path: Path) -> bool:
     if path.suffix == ".parquet":
         try:
             return any(_holds_bytes(field.type) for field in pq.read_schema(path))
-        except ValueError:
+        except (OSError, ValueError, pa.ArrowException):
             return True  # it is none, and nobody can tell what it is
     with path.open("rb") as file:
         start = file.read(512)

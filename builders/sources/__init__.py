@@ -1,5 +1,6 @@
 """Where photographs come from: a dict of readers, and the one function that picks among them."""
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -43,6 +44,7 @@ SOURCES: dict[str, str] = {
     "webdataset": "builders.sources.webdataset:WebDatasetSource",
     "zip": "builders.sources.zip:ZipSource",
 }
+_OPEN: dict[str, tuple[Source, tuple[int, int, int] | None]] = {}
 
 
 def open_source(images: str | Path) -> Source:
@@ -59,6 +61,31 @@ def open_kind(kind: str, place: str | Path) -> Source:
     module, _, name = SOURCES[kind].partition(":")
     source: Any = getattr(import_module(module), name)
     return source(place)
+
+
+def opened(images: str) -> Source:
+    """The source behind IMAGES, left open for the process's next image: a zip's directory is read once.
+
+    It is opened anew where its file was replaced since: a process may index it again.
+    """
+    known = _OPEN.get(images)
+    if known is not None and _stamp(known[0]) in (known[1], None):
+        return known[0]
+    if known is not None:
+        del _OPEN[images]
+        known[0].__exit__()
+    source = open_source(images)
+    _OPEN[images] = source, _stamp(source)
+    return source
+
+
+def _stamp(source: Source) -> tuple[int, int, int] | None:
+    """What changes with a source's file, or with the names in its folder; None where it is neither."""
+    try:
+        found = os.stat(source.name)  # noqa: PTH116 - before every image, and a Path would cost more than the answer
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def pinned(images: str | Path) -> str:

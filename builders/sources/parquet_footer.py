@@ -1,4 +1,4 @@
-"""Where a column lies in a Parquet file, from the file's footer, read without pyarrow.
+"""Where a column lies in a Parquet file, and how, from the file's footer, read without pyarrow.
 
 pyarrow 26.0 ends the whole process when it is asked for a column chunk whose metadata are damaged (an unknown codec, a
 histogram of the wrong size), so it is not asked. The formats:
@@ -6,16 +6,24 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 _ROW_GROUPS = 4  # a field of FileMetaData
-_COLUMNS, _N_ROWS = 1, 3  # of RowGroup
-_META = 3  # of ColumnChunk
-_PATH, _CODEC, _UNPACKED, _PACKED, _DATA_PAGE, _DICTIONARY_PAGE = 3, 4, 6, 7, 9, 11  # of ColumnMetaData
+_COLUMNS, _N_BYTES, _N_ROWS, _SORTED_BY = 1, 2, 3, 4  # of RowGroup
+_COLUMN_NUMBER = 1  # of SortingColumn
+_META, _PAGE_INDEX, _PAGE_INDEX_BYTES = 3, 4, 5  # of ColumnChunk
+_ENCODINGS, _PATH, _CODEC, _UNPACKED, _PACKED, _DATA_PAGE, _DICTIONARY_PAGE = 2, 3, 4, 6, 7, 9, 11  # of ColumnMetaData
+_CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
+_ENCODING_NAMES = (
+    *("PLAIN", "1", "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY"),
+    *("DELTA_BYTE_ARRAY", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT"),
+)
 _DEEPEST = 32  # structures within structures; Parquet's own go down to 8
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +37,43 @@ class Chunk:
     is_compressed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """How one column of a row group is stored; `path` is like `image.bytes`, names of codecs are Parquet's."""
+
+    path: str
+    codec: str
+    encodings: frozenset[str]
+    has_page_index: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """What a footer says of a row group: `n_bytes` unpacked, the paths of the columns that it is sorted by, all."""
+
+    n_rows: int
+    n_bytes: int
+    sorted_by: list[str]
+    columns: list[Leaf]
+
+
 def column_chunks(file: Path, column: str) -> list[Chunk]:
     """The chunks of a leaf like `image.bytes`, one per row group. Raises `ValueError` where the footer is damaged."""
+    return _of_row_groups(file, lambda row_group: _chunk(row_group, column.split(".")))
+
+
+def row_groups(file: Path) -> list[RowGroup]:
+    """All row groups in their order. Raises `ValueError` where the footer is damaged."""
+    return _of_row_groups(file, _row_group)
+
+
+def _of_row_groups(file: Path, make: Callable[[dict[int, Any]], Made]) -> list[Made]:
     thrift = _Thrift(_footer(file))
     try:
         for field, kind in thrift.fields():
             if field == _ROW_GROUPS:
                 _, n_groups = thrift.list_header()
-                return [_chunk(thrift.struct(), column.split(".")) for _ in range(n_groups)]
+                return [make(thrift.struct()) for _ in range(n_groups)]
             thrift.value(kind)
     except (LookupError, TypeError, AttributeError) as error:  # another structure than Parquet's
         raise ValueError(f"its footer is damaged: {error!r}") from error
@@ -62,6 +99,26 @@ def _chunk(row_group: dict[int, Any], path: list[str]) -> Chunk:
     start = meta.get(_DICTIONARY_PAGE) or meta[_DATA_PAGE]
     end = start + meta[_PACKED]
     return Chunk(row_group[_N_ROWS], start, end, meta[_UNPACKED], is_compressed=meta[_CODEC] != 0)
+
+
+def _row_group(row_group: dict[int, Any]) -> RowGroup:
+    columns = [_leaf(column) for column in row_group[_COLUMNS]]
+    sorted_by = [columns[each[_COLUMN_NUMBER]].path for each in row_group.get(_SORTED_BY, ())]
+    return RowGroup(index(row_group[_N_ROWS]), index(row_group[_N_BYTES]), sorted_by, columns)
+
+
+def _leaf(column: dict[int, Any]) -> Leaf:
+    meta = column[_META]
+    return Leaf(
+        path=".".join(part.decode("utf-8", "backslashreplace") for part in meta[_PATH]),
+        codec=_name(_CODECS, meta[_CODEC]),
+        encodings=frozenset(_name(_ENCODING_NAMES, encoding) for encoding in meta[_ENCODINGS]),
+        has_page_index=_PAGE_INDEX in column and _PAGE_INDEX_BYTES in column,
+    )
+
+
+def _name(names: tuple[str, ...], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else str(number)
 
 
 class _Thrift:

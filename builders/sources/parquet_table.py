@@ -56,12 +56,14 @@ def read_columns(file: Path) -> tuple[Columns | None, list[str]]:
     if n_rows > n_bytes:
         raise UserError(f"{file} claims {n_rows:,} rows in {n_bytes:,} bytes, a decompression bomb? nothing was read")
     features = _features(schema, file)
-    image = _first(schema, ["image", _only(features, "Image"), "bytes"], _is_image)
+    image = _first(schema, ["image", _only(features, "Image"), "bytes"], is_image)
     if not image:
         return None, schema.names
+    label = _first(schema, ["label", _only(features, "ClassLabel")], _is_label)
+    for name in (image, label):
+        _check_name(name, schema, file)
     is_struct = pa.types.is_struct(schema.field(image).type)
     leaf = f"{image}.bytes" if is_struct else image
-    label = _first(schema, ["label", _only(features, "ClassLabel")], _is_label)
     columns = Columns(
         image=leaf,
         chunks=_chunks(file, leaf),
@@ -166,12 +168,24 @@ def _only(features: dict[str, Any], kind: str) -> str:
 
 
 def _first(schema: pa.Schema, names: list[str], is_fit: Callable[[pa.DataType], bool]) -> str:
-    """The first of the names that is a fitting column; "" where none is."""
-    return next((name for name in names if name in schema.names and is_fit(schema.field(name).type)), "")
+    """The first of the names whose (first) column fits; "" where none does."""
+    fields = ((name, schema.field(schema.names.index(name))) for name in names if name in schema.names)
+    return next((name for name, field in fields if is_fit(field.type)), "")
 
 
-def _is_image(kind: pa.DataType) -> bool:
+def is_image(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold images: bytes, or a structure with them."""
     return _is_binary(kind) or (pa.types.is_struct(kind) and _is_binary(_inner(kind, "bytes")))
+
+
+def _check_name(name: str, schema: pa.Schema, file: Path) -> None:
+    """Raise `UserError` where a column cannot be asked for by its name: a dot leads into a structure."""
+    if "." in name:
+        fix = f"rename it, for example to {name.replace('.', '_')}"
+        raise UserError(f"{file} has its images or labels in '{name}', and a column's name must have no dot", fix)
+    n_columns = schema.names.count(name)
+    if n_columns > 1:
+        raise UserError(f"{file} has {n_columns} columns called '{name}': which one?", "rename or drop the others")
 
 
 def _is_label(kind: pa.DataType) -> bool:

@@ -1,5 +1,6 @@
 """A zip file, read in place and never unpacked."""
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from builders.errors import UserError
 from builders.sources.layout import MAX_FILE_BYTES, check_size, is_image_path
 from builders.sources.naming import check_names
 
+# What `zipfile` was seen to raise on damaged archives, and on those of another version or with a password.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError, RuntimeError)
 MAX_PACKED, FREELY_PACKED_BYTES = 100, 16 * 1024**2  # photographs hardly shrink in a zip; a blank bitmap may, if small
 
 
@@ -21,7 +24,7 @@ class ZipSource:
         self.name = str(path)
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*_DAMAGE, OSError) as error:
             raise UserError(f"cannot open {path} as a zip file: {error}", f"unzip -t '{path}'") from error
 
     def __enter__(self) -> Self:
@@ -32,7 +35,7 @@ class ZipSource:
 
     def paths(self) -> Iterator[str]:
         """Names of entries with an image's ending, sorted by code point; `UserError` on a name like `../x.jpg`."""
-        names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
+        names = [name for name in self._zip.namelist() if not name.endswith("/")]  # a damaged archive may hold ""
         check_names(names, self.path)
         yield from sorted(name for name in set(names) if is_image_path(name))
 
@@ -43,7 +46,7 @@ class ZipSource:
         try:
             with self._zip.open(path) as file:
                 return file.read(MAX_FILE_BYTES + 1)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+        except _DAMAGE as error:
             raise OSError(f"the zip entry cannot be read: {error}") from error
 
     def _check_packing(self, path: str) -> None:
