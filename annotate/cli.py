@@ -249,7 +249,7 @@ def status(
 
 @app.command()
 def build(
-    images: Annotated[Path, typer.Argument(help="The images that were described: the same folder or .zip.")],
+    images: Annotated[Path, typer.Argument(help="The images that were described: the same folder or archive.")],
     run: Annotated[
         list[str],
         typer.Option(metavar="[NAME=]RUN", help="Run folder, and what to call its set; repeat it for several VLMs."),

@@ -1,5 +1,6 @@
 """A few photographs described as a finished run described its own: what `predict` asks for where no text is given."""
 
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.config import DEFAULT_RETRY_FLAGS, AnnotateConfig
+from annotate.engine_args import INSTEAD
 from annotate.engines import choose_engine
 from annotate.job import run
 from annotate.models import Model, resolve_model
@@ -17,6 +19,9 @@ from builders.files import sha256_of
 from builders.run_folder import read_run
 
 NEEDS_A_SERVER = "openai"  # the kind of engine that asks servers, which are named anew each time
+
+
+_OF_FILES = re.compile(r"dir|path|file|template|plugin")  # in an engine argument's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ def describe_few(
             revision=revision,
             trust_remote_code=asked.trust_remote_code,
             engine=NEEDS_A_SERVER if asked.endpoints else asked.engine,
-            engine_args={"endpoint": list(asked.endpoints)} if asked.endpoints else _engine_args(facts, asked.engine),
+            engine_args={"endpoint": list(asked.endpoints)} if asked.endpoints else _engine_args(facts, asked),
             prompt=named,
             max_tokens=sampling.get("max_tokens", 256),
             temperature=sampling.get("temperature", 0.0),
@@ -129,9 +134,14 @@ def _compare_checkpoints(facts: dict[str, Any], asked: Asked, here: Model, progr
     progress.say(f"note: {difference}")
 
 
-def _engine_args(facts: dict[str, Any], asked: str) -> dict[str, Any]:
-    """Those of the run, where the same engine is asked; what its run.json hides nobody can pass again."""
+def _engine_args(facts: dict[str, Any], asked: Asked) -> dict[str, Any]:
+    """Those of the run, where the same engine is asked for the same model.
+
+    Not what its run.json hides, nor what names files or folders, of which it tells the last part alone.
+    """
     engine = facts.get("engine", {})
-    if choose_engine(asked)[0] != engine.get("kind"):
+    if asked.vlm not in (None, facts["model"]["id"]) or choose_engine(asked.engine)[0] != engine.get("kind"):
         return {}
-    return {name: value for name, value in engine.get("args", {}).items() if HIDDEN not in str(value)}
+    args: dict[str, Any] = engine.get("args", {})
+    left_out = {name for name, value in args.items() if HIDDEN in str(value) or _OF_FILES.search(name)}
+    return {name: value for name, value in args.items() if name not in left_out and name not in INSTEAD}

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,15 @@ def _refuse_code_of_others(model: str, configs: list[Path]) -> None:
                 )
 
 
-def _code_names(config: dict[str, Any]) -> list[str]:
-    """Everything that the `auto_map`s of a config name, those of its parts, too."""
-    names: list[str] = []
-    for key, value in config.items():
-        if key == "auto_map" and isinstance(value, dict):
-            for entry in value.values():
-                names += [each for each in (entry if isinstance(entry, list) else [entry]) if isinstance(each, str)]
-        elif isinstance(value, dict):
-            names += _code_names(value)
-    return names
+def _code_names(value: Any, is_named: bool = False) -> list[str]:
+    """Everything that the `auto_map`s in a config name, in whatever lists and dicts they hold it, as loaders do."""
+    if isinstance(value, str):
+        return [value] if is_named else []
+    if isinstance(value, dict):
+        return [name for key, part in value.items() for name in _code_names(part, is_named or key == "auto_map")]
+    if isinstance(value, list):
+        return [name for part in value for name in _code_names(part, is_named)]
+    return []
 
 
 def _folder_revision(folder: Path) -> str:
@@ -156,8 +156,15 @@ def _folder_revision(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.iterdir() if path.is_file()):
         if file.suffix != ".md" and not file.name.startswith("."):
-            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
+            found = file.stat()
+            digest.update(f"{file.name} {_sha256_once(file, found.st_size, found.st_mtime_ns)}\n".encode())
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+@cache
+def _sha256_once(file: Path, size: int, mtime_ns: int) -> str:
+    """Of a file that is as large and as old as before, what it was: weights take seconds, and `predict` asks twice."""
+    return sha256_of(file)
 
 
 def _architecture(config: dict[str, Any]) -> str:

@@ -49,7 +49,8 @@ def publishable_command(words: list[str]) -> str:
         if is_pair:
             shown.append(f"{key}={HIDDEN if _SECRET.search(key) else _inner(value)}")
         else:
-            shown.append(HIDDEN if _SECRET.search(name) else _word(word))
+            is_secret = _SECRET.search(name) or (equals and not _URL.match(word) and _SECRET.search(key))
+            shown.append(HIDDEN if is_secret else _word(word))
         name = word if word.startswith("--") and not is_pair else ""
     return shlex.join(shown)
 

@@ -2,6 +2,7 @@
 
 from annotate.engines import Answer
 from annotate.provenance import utc_now
+from annotate.publishable import publishable_text
 from annotate.seen import Seen
 from builders.schema import Description, IndexRow
 
@@ -22,7 +23,7 @@ def rows_of(
             image_id=row.image_id,
             image_sha256=row.image_sha256,
             status="failed" if answer.error else "ok",
-            reason=answer.error,
+            reason=publishable_text(answer.error),  # a dataset tells why an image has no text
             description=answer.text,
             finish_reason=answer.finish_reason,
             n_image_tokens=answer.n_image_tokens,

@@ -16,7 +16,7 @@ SPLITS = ("train", "validation", "test")
 CHECKSUMS = "SHA256SUMS"
 PROVENANCE = "provenance"
 AUDIT = "audit"
-_CHECKSUM = re.compile(r"([0-9a-f]{64})  ([^\r\n]+)")
+_CHECKSUM = re.compile(r"([0-9A-Fa-f]{64})  ([^\r\n]+)\r?")
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _KEYS = ("is_primary", "build", "run", "summary")  # of provenance/<name>.json
 _RESERVED = frozenset({"data", "provenance", "audit", "assets"})  # `datasets` reserves "data"; the rest are our folders
@@ -118,7 +118,7 @@ def read_checksums(folder: Path) -> dict[str, str]:
     if not (folder / CHECKSUMS).is_file():
         return {}
     lines = (folder / CHECKSUMS).read_bytes().decode("utf-8", "backslashreplace").split("\n")
-    return {match[2]: match[1] for match in map(_CHECKSUM.fullmatch, lines) if match is not None}
+    return {match[2]: match[1].lower() for match in map(_CHECKSUM.fullmatch, lines) if match is not None}
 
 
 def refresh_checksum(folder: Path, path: str) -> None:

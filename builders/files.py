@@ -45,6 +45,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def with_ending(path: Path, ending: str) -> Path:
+    """`path` with `ending` behind its name; `with_suffix` would make model-3.json of model-3.1."""
+    return path.with_name(f"{path.name}{ending}")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, atomically; keys keep their order."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"

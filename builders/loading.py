@@ -34,7 +34,7 @@ def load(
     """One description set of a dataset, as a `DatasetDict` of the source's splits (`train`, `test`, …).
 
     `dataset` is a dataset folder or a Hub repository's id, `set_name` one of its sets (the primary one if None),
-    `revision` a branch, tag or commit of the repository. `images` is a folder or zip file: each row's photograph is
+    `revision` a branch, tag or commit of the repository. `images` is a folder or an archive: each row's photograph is
     then joined as a decoded-on-demand `image` column, first in order, taken only where path and sha256 both agree.
     A row without its photograph is an error, or `image` is None there with `allow_missing`.
 

@@ -18,7 +18,7 @@ _RENAME_EXCHANGE = 2
 
 def check_place(target: Path) -> None:
     """Raise `UserError` where no folder can be at `target` because something above it is none, before any work."""
-    above = next(each for each in target.absolute().parents if each.exists() or each.is_symlink())
+    above = next(each for each in target.resolve().parents if each.exists())
     if not above.is_dir():
         raise UserError(f"cannot make the folder {target}: {above} is not a folder", "choose another --out")
 

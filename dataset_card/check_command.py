@@ -13,7 +13,7 @@ EXIT_FAULTS = 1
 def check(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder.", exists=True, file_okay=False)],
     images: Annotated[
-        Path | None, typer.Option(help="The photographs, folder or .zip: are they still those that were described?")
+        Path | None, typer.Option(help="The photographs, folder or archive: are they still those that were described?")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
@@ -35,8 +35,8 @@ def check(
         for fault in report.faults:
             where = f"{fault.file}, {fault.place}" if fault.place else fault.file
             typer.echo(f"{where}\n  seen:    {fault.seen}\n  allowed: {fault.allowed}")
-        n_faults = len(report.faults)
-        typer.echo(f"{report.n_sets} description sets, {report.n_rows} rows, {n_faults or 'no'} faults")
+        sets = f"{report.n_sets} description set{'s' * (report.n_sets != 1)}"
+        typer.echo(f"{sets}, {report.n_rows} rows, {len(report.faults) or 'no'} faults")
         for sentence in report.not_checked:
             typer.echo(f"not checked: {sentence}", err=True)
     if report.faults:

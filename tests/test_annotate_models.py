@@ -23,16 +23,21 @@ def test_a_damaged_checkpoint_is_named(tmp_path, text, why):
 def test_a_checkpoint_runs_no_code_of_another_repository(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"llm_config": {"auto_map": {"AutoConfig": "configuration.C"}}}))
     assert resolve_model(str(tmp_path), None, True).trust_remote_code
-    foreign = {"auto_map": {"AutoTokenizer": [None, "somebody/else--tokenization.T"]}}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(foreign))
-    with pytest.raises(UserError) as caught:
-        resolve_model(str(tmp_path), None, True)
-    assert str(caught.value) == (
-        f"{tmp_path} takes code from another repository, at no pinned commit: tokenizer_config.json names "
-        "somebody/else--tokenization.T\n"
-        "  fix: read the code of somebody/else, copy its .py files into a folder with the model, and let its "
-        "tokenizer_config.json say tokenization.T"
-    )
+    named = "somebody/else--tokenization.T"
+    forms = (
+        {"AutoTokenizer": [None, named]},
+        [named, None],
+        {"AutoTokenizer": {"tokenizers": named}},
+    )  # as loaders read it: a pair, the pair alone, one name for each backend
+    for form in (*({"auto_map": each} for each in forms), {"parts": [{"auto_map": forms[0]}]}):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(form))
+        with pytest.raises(UserError) as caught:
+            resolve_model(str(tmp_path), None, True)
+        assert str(caught.value) == (
+            f"{tmp_path} takes code from another repository, at no pinned commit: tokenizer_config.json names {named}\n"
+            "  fix: read the code of somebody/else, copy its .py files into a folder with the model, and let its "
+            "tokenizer_config.json say tokenization.T"
+        )
     assert resolve_model(str(tmp_path), None, False).architecture == ""
 
 

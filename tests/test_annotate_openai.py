@@ -207,17 +207,40 @@ def test_a_hanging_server_is_left_after_the_timeout(photos, tmp_path, serve):
     assert_all_right(photos, tmp_path / "run")
 
 
-def test_what_was_not_asked_during_an_outage_is_asked_after_it(serve, monkeypatch):
+@pytest.fixture
+def engine(serve, monkeypatch):
+    """An engine with little patience that has started, and its server."""
     monkeypatch.setattr("annotate.engines.openai.PATIENCE_S", 0.3)
-    server = serve(lambda n: 503)
+    server = serve()
     model = Model("served", "", "as served", "as served")
     engine = OpenAIEngine(EngineConfig(model, "a prompt", 8, max_in_flight=1, engine_args={"endpoint": server.url}))
     engine.start()
+    return engine, server
+
+
+def test_servers_that_are_gone_end_the_run_and_fail_no_image(engine):
+    engine, server = engine
+    server.behave = lambda n: 503
     feed = Feed((Request(str(number), Image.new("RGB", (8, 8))) for number in range(4)), ahead=4)
-    answers = engine.describe(feed)
-    assert next(answers).error.startswith("given up after ")
-    server.behave = lambda n: None  # longer than the patience after it was heard last
-    assert [answer.error for answer in answers] == ["", "", ""]
+    with pytest.raises(
+        UserError, match=r"no server has answered for 0 s: InternalServerError(.|\n)*fix: start it again"
+    ):
+        list(engine.describe(feed))
+    feed.close()
+
+
+def test_a_server_that_was_not_heard_for_long_because_it_was_not_asked_is_waited_for(engine):
+    engine, server = engine
+
+    def requests():
+        yield Request("first", Image.new("RGB", (8, 8)))
+        time.sleep(0.5)
+        busy = iter((503,))
+        server.behave = lambda n: next(busy, None)
+        yield Request("second", Image.new("RGB", (8, 8)))
+
+    feed = Feed(requests(), ahead=1)
+    assert [answer.error for answer in engine.describe(feed)] == ["", ""]
     feed.close()
 
 

@@ -11,6 +11,7 @@ from annotate.job import run
 from annotate.publishable import publishable, publishable_command, publishable_text
 from builders.build import BuildConfig, build
 from builders.index import index_images
+from builders.run_folder import read_run
 from dataset_card.card import write_card
 
 
@@ -92,7 +93,10 @@ def test_the_summary_is_written_without_hosts_and_places(tmp_path):
         engine_args={"script": str(tmp_path / "script.json")},
     )
     told = run(config)
-    assert all("intern.host" in reason for reason in told.reasons)  # on the screen of who ran it
+    assert all("intern.host" in reason for reason in told.restarts)  # on the screen of who ran it
+    assert {row.reason for row in read_run(tmp_path / "run").descriptions.values()} >= {  # `build` publishes these
+        "the engine died of it twice: RuntimeError: no x at http://***/v1"
+    }
     written = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert written["reasons"] == {"the engine died of it twice: RuntimeError: no x at http://***/v1": 2}
     assert written["restarts"] == {"RuntimeError: no x at http://***/v1": sum(told.restarts.values())}

@@ -255,9 +255,10 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "file.bin").write_text("x")
     with pytest.raises(UserError, match=r"it is neither a folder nor a \.zip, \.parquet or \.tar file$"):
         open_source(tmp_path / "file.bin")
-    (tmp_path / "file.tar.gz").write_text("x")
-    with pytest.raises(UserError, match=r"in place: it is compressed as a whole\n  fix: gunzip -k "):
-        open_source(tmp_path / "file.tar.gz")
+    for name, command in (("file.tar.gz", "gunzip -k"), ("file.tar.xz", "unxz -k"), ("file.TAR.BZ2", "bunzip2 -k")):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(UserError, match=rf"in place: it is compressed as a whole\n  fix: {command} "):
+            open_source(tmp_path / name)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

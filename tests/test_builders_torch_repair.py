@@ -187,7 +187,9 @@ def test_datasets_loaded_before_the_repair_learns_what_was_hidden():
     code = (
         "import datasets.config as config, sys; from builders.torch_repair import repair; repair();"
         "is_hidden = 'torchcodec' in sys.modules and sys.modules['torchcodec'] is None;"
-        "print(is_hidden and config.TORCHCODEC_AVAILABLE)"
+        "print(is_hidden, config.TORCHCODEC_AVAILABLE)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stdout == "False\n"
+    if ended.stdout.startswith("False"):
+        pytest.skip("nothing is hidden here: torchcodec works, or is not installed")
+    assert ended.stdout == "True False\n"

@@ -13,9 +13,11 @@ from train.backbones import (
     ImageBackbone,
     TextBackbone,
     _n_positions,
+    encoder_key,
     load_image_backbone,
     load_model,
     load_text_backbone,
+    weights_key,
 )
 from train.texts import tokenise
 
@@ -210,14 +212,25 @@ def test_a_hub_id_without_a_network_is_a_clear_error(private_cache):
         load_text_backbone("example/no-such-model")
 
 
-def test_a_key_is_of_the_weights_and_of_what_is_made_of_them(checkpoint):
+def test_a_key_is_of_the_weights_and_another_of_what_is_made_of_them(checkpoint):
     folder = checkpoint("vit")
-    keys = [load_image_backbone(str(folder)).config.weights]
-    keys += [load_image_backbone(str(shutil.copytree(folder, folder.with_name("copy")))).config.weights]
-    assert keys[0] == keys[1]  # where it lies is not part of it
-    config = read_json(folder / "config.json")
-    write_json(folder / "config.json", config | {"num_attention_heads": config["num_attention_heads"] // 2})
-    assert load_image_backbone(str(folder)).config.weights != keys[0]
+    copied = shutil.copytree(folder, folder.with_name("copy"))
+    config = read_json(copied / "config.json")
+    before, moved = (load_image_backbone(str(each)).model for each in (folder, copied))
+    write_json(copied / "config.json", config | {"num_attention_heads": config["num_attention_heads"] // 2})
+    other = load_image_backbone(str(copied)).model
+    assert weights_key(before) == weights_key(moved) == weights_key(other)
+    assert encoder_key(before) == encoder_key(moved) != encoder_key(other)
+
+
+def test_a_pooler_that_a_checkpoint_lacks_is_not_part_of_its_key(checkpoint):
+    from transformers import ViTForImageClassification, ViTModel
+
+    folder = checkpoint("vit")
+    ViTForImageClassification(ViTModel.from_pretrained(folder).config).save_pretrained(folder)
+    first, second = (load_image_backbone(str(folder)) for _ in range(2))
+    assert "pooler.dense.weight" in first.model.state_dict()
+    assert first.config.weights == second.config.weights
 
 
 def test_a_checkpoint_from_the_hub_has_the_commit_that_was_found(checkpoint, monkeypatch):

@@ -130,19 +130,29 @@ def _per_channel(values: tuple[float, float, float]) -> Tensor:
 
 
 def weights_key(model: nn.Module) -> str:
-    """16 hex digits over a model's configuration and the names and bytes of its weights.
+    """16 hex digits over the names and bytes of a model's weights.
 
-    The configuration too: the same weights with another number of heads are another encoder.
+    Not a pooler's: it is not read, and where a checkpoint has none it is drawn anew at each loading.
     """
-    config = getattr(model, "config", None)
-    values = {} if config is None else config.to_dict()
-    for name in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):  # where it came from, and how
-        values.pop(name, None)
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
+        if "pooler" in name:
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def encoder_key(model: nn.Module) -> str:
+    """16 hex digits over the weights and the configuration: equal weights with other numbers of heads see otherwise.
+
+    Another version of transformers may write another configuration, so this is for what can be computed again.
+    """
+    config = getattr(model, "config", None)
+    values: dict[str, Any] = {} if config is None else config.to_dict()
+    values = {name: value for name, value in values.items() if name not in ("_name_or_path", "transformers_version")}
+    said = json.dumps(values, default=str)
+    return hashlib.sha256(f"{weights_key(model)} {said}".encode()).hexdigest()[:16]
 
 
 def load_image_backbone(source: str, revision: str | None = None) -> ImageBackbone:

@@ -39,7 +39,7 @@ def train(
         bool, typer.Option("--dry-run", help="Print settings, assumptions and the number of runs; start nothing.")
     ] = False,
     images: Annotated[
-        Path | None, typer.Option(help="Folder with the photographs, where the dataset does not hold them.")
+        Path | None, typer.Option(help="Folder or archive with the photographs, where the dataset does not hold them.")
     ] = None,
     model: Annotated[
         list[str] | None,

@@ -157,6 +157,7 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
     resolved = {**config.model_dump(mode="json"), "epochs": config.n_epochs, "fingerprint": examples.fingerprint}
     assumptions = assumed(resolved)
     backbones: dict[str, Any] = {}
+    revisions = {f"{kind}_revision": kind for kind in ("image", "text")}
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file, and an experiment is a folder", "choose another --out")
     if path.is_file() and (
@@ -166,19 +167,22 @@ def _write_config(config: TrainConfig, examples: Examples) -> None:
         before: dict[str, Any] = {**defaults, **read_json(path)}
         for key, value in resolved.items():
             is_new = key in MAY_COME and before.get(key) is None
+            if key in revisions:  # which commit it is does not matter where the weights are known, and are compared
+                is_new = revisions[key] in before.get("backbones", {})
             if key == "fingerprint" and before.get(key) != value:
                 at = before.get("commit")
                 raise UserError(
                     f"{config.out} was begun on other rows: the dataset {config.dataset} has changed since",
                     f"pin it: --revision {at}" if at else "choose another --out, or put the former dataset back",
                 )
-            if key not in MAY_CHANGE and not is_new and before.get(key) != value:
+            if (key not in MAY_CHANGE or key in revisions) and not is_new and before.get(key) != value:
                 raise UserError(
                     f"{config.out} holds an experiment with another {key}: there {before.get(key)!r}, now {value!r}",
                     "choose another --out, or delete the folder to train everything again",
                 )
         assumptions = assumptions or before.get("assumptions", assumed(before))
         backbones = before.get("backbones", {})
+        resolved |= {key: before.get(key) for key in revisions}  # the new one once its weights are known
     elif not path.is_file() and config.out.is_dir() and any(config.out.iterdir()):
         raise UserError(f"{config.out} is not empty and holds no experiment", "choose another --out")
     found = {"commit": examples.commit, "described_by": examples.described_by, "backbones": backbones}
@@ -197,6 +201,7 @@ def _write_backbones(config: TrainConfig, parts: Parts) -> None:
             continue
         now = {"weights": part.config.weights, "revision": part.config.revision}
         before = values["backbones"].setdefault(kind, now)
+        values[f"{kind}_revision"] = getattr(config, f"{kind}_revision")
         if before["weights"] != now["weights"]:
             at = before["revision"]
             raise UserError(

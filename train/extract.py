@@ -22,7 +22,7 @@ from builders.files import write_atomic
 from builders.index import no_image_error
 from builders.sources import Source, open_source, pinned
 from train.attention_maps import patch_grid
-from train.backbones import ImageBackbone, load_image_backbone, weights_key
+from train.backbones import ImageBackbone, encoder_key, load_image_backbone
 from train.device import device_of
 from train.heap import keep_freed_memory
 from train.memory import Tell, in_batches, is_out_of_memory
@@ -79,7 +79,7 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
             raise no_image_error(images)
         backbone = load_image_backbone(config.backbone, config.revision).to(config.device).eval()
         pixels = _pixel_config(backbone, config)
-        settings = [weights_key(backbone.model), pixels.model_dump_json(), str(config.n_layers)]
+        settings = [encoder_key(backbone.model), pixels.model_dump_json(), str(config.n_layers)]
         settings += [str(config.has_patch_mean), str(config.is_bf16), images, *paths]
         key = hashlib.sha256("\n".join(settings).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         folder = out.with_name(f".{out.name}.parts")
@@ -96,7 +96,8 @@ def write_features(images: str, out: Path, config: Extraction) -> tuple[int, int
     if n_refused:
         say(console, f"{n_refused} of {len(paths)} files are no usable images and have no features")
     if not len(merged["path"]):
-        raise UserError(f"none of the {len(paths)} files in {images} is a usable image", "vl-dermnet audit IMAGES")
+        fix = "vl-dermnet audit IMAGES --out AUDIT"
+        raise UserError(f"none of the {len(paths)} files in {images} is a usable image", fix)
     write_atomic(out, lambda file: (_save_npz if out.suffix.lower() == ".npz" else _save_parquet)(file, merged))
     shutil.rmtree(folder)
     return len(merged["path"]), n_refused

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from builders.errors import UserError
 from builders.files import sync_folder, write_atomic
 from train.augmentation import is_mirrored
-from train.backbones import Encoded, ImageBackbone, weights_key
+from train.backbones import Encoded, ImageBackbone, encoder_key
 from train.data import Rows
 from train.mapped import check_room, precision_of, size_of
 from train.memory import Tell, in_batches, untold
@@ -125,7 +125,7 @@ def cache_frozen_blocks(
     `UserError` on more blocks than there are, where an encoder cannot be begun at a block, and where the disk is full.
     """
     n_images, device = len(pixels), next(backbone.parameters()).device
-    asked = [weights_key(backbone.model), backbone.config.model_dump_json(), pixels_key, f"{n_layers} {n_views}"]
+    asked = [encoder_key(backbone.model), backbone.config.model_dump_json(), pixels_key, f"{n_layers} {n_views}"]
     folder = cache / f"image-blocks-{hashlib.sha256('|'.join(asked).encode()).hexdigest()[:16]}"
     target, part, progress = (folder / name for name in ("states.npy", ".states.npy.part", ".n_computed"))
     if target.is_file():

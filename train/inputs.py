@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from builders.errors import UserError
 from builders.files import write_atomic
 from train.augmentation import augment
-from train.backbones import Encoded, ImageBackbone, TextBackbone, weights_key
+from train.backbones import Encoded, ImageBackbone, TextBackbone, encoder_key
 from train.data import Rows
 from train.features import Features
 from train.frozen_blocks import FrozenBlocks, begun_with, stand_in
@@ -210,7 +210,7 @@ def cache_text_features(
 
 def _key_of(model: nn.Module, *parts: str) -> str:
     """16 hex digits over a model's weights and everything else that its features depend on."""
-    return hashlib.sha256("\n".join([weights_key(model), *parts]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join([encoder_key(model), *parts]).encode()).hexdigest()[:16]
 
 
 def _cache(

@@ -20,9 +20,9 @@ from train.backbones import (
     Encoded,
     ImageBackbone,
     TextBackbone,
+    encoder_key,
     load_model,
     load_tokenizer,
-    weights_key,
 )
 from train.features import Features, Scaling
 from train.fusion import FUSIONS
@@ -186,7 +186,7 @@ def _save_backbone(backbone: Any, folder: Path, shared: Path | None) -> None:
     if shared is None:
         backbone.save_pretrained(folder)
         return
-    original = shared / f"{folder.name}-{weights_key(backbone)}"  # a checkpoint may change under its name
+    original = shared / f"{folder.name}-{encoder_key(backbone)}"  # a checkpoint may change under its name
     if not original.is_dir():
         part = original.with_name(f".{original.name}.{os.getpid()}.part")
         backbone.save_pretrained(part)
@@ -246,7 +246,7 @@ def load_fusion_model(folder: Path, needs_backbones: bool = True) -> tuple[Fusio
         raise UserError(
             f"the model in {folder} is a head on features from a file ({', '.join(given)}): it has no backbones to see "
             "photographs with",
-            "vl-dermnet train DATASET --frozen --image-backbone ID",
+            "vl-dermnet train DATASET --out EXP --frozen --image-backbone ID",
         )
     try:
         image: ImageBackbone | GivenFeatures | None

@@ -12,7 +12,7 @@ from annotate.bench.report import as_markdown
 from annotate.bench.shapes import SHAPES, write_random
 from annotate.provenance import utc_now
 from builders.errors import UserError, choose
-from builders.files import read_json, write_atomic, write_json
+from builders.files import read_json, with_ending, write_atomic, write_json
 
 __all__ = ["WAYS", "BenchConfig", "as_markdown", "bench_annotate"]
 
@@ -27,8 +27,8 @@ def bench_annotate(config: BenchConfig, command: str) -> dict[str, Any]:
     """
     for way in config.ways:
         choose("way", way, list(WAYS))
-    json_file = config.out.with_name(f"{config.out.name}.json")  # with_suffix would make model-3.json of model-3.1
-    page, result = config.out.with_name(f"{config.out.name}.md"), dict[str, Any]()
+    json_file = with_ending(config.out, ".json")
+    page, result = with_ending(config.out, ".md"), dict[str, Any]()
     with tempfile.TemporaryDirectory() as scratch:
         settings = {**asdict(config), "out": config.out.name, "ways": None, "n_rounds": None}
         known: dict[str, Any] = read_json(json_file) if json_file.exists() else {}

@@ -18,7 +18,7 @@ from annotate.bench.photographs import write_noise
 from annotate.bench.shapes import SHAPES, write_random
 from annotate.provenance import utc_now
 from builders.errors import UserError, choose
-from builders.files import read_json, write_atomic, write_json
+from builders.files import read_json, with_ending, write_atomic, write_json
 
 MODELS = ("internvl3-1b", "internvl3-2b", "internvl3-8b")
 DEFAULT_WAYS = ("ready", "ours", "whole_list", "loop_of_16", "api_server")
@@ -88,7 +88,7 @@ def bench_gpu(bench: GpuBench, command: str, say: Callable[[str], None]) -> dict
     """
     for way in bench.ways:
         choose("way", way, list(WAYS))
-    json_file = bench.out.with_name(f"{bench.out.name}.json")
+    json_file = with_ending(bench.out, ".json")
     settings = {
         "dtype": bench.dtype,
         "n_tokens": bench.n_tokens,
@@ -123,7 +123,7 @@ def bench_gpu(bench: GpuBench, command: str, say: Callable[[str], None]) -> dict
             }
             write_json(json_file, result)
             page = as_markdown(result, WAYS)
-            page_file = bench.out.with_name(f"{bench.out.name}.md")
+            page_file = with_ending(bench.out, ".md")
             write_atomic(page_file, lambda part, page=page: part.write_text(page, encoding="utf-8"))
     return result
 

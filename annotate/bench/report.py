@@ -33,6 +33,10 @@ def as_markdown(result: dict[str, Any], ways: dict[str, str]) -> str:
             f"| {way}: {ways[way]} | {row['images_per_s']:.2f} | {ratio} | {least} – {most} | {row['wall_s']:.1f}"
             f" | {row['cpu_s']:.1f} | {row['cores_busy']:.0%} | {row['peak_mb']:.0f} |"
         )
+    ours = result["ways"].get("ours")
+    if ours and int(ours["n_images"]) != n_images:
+        n_ours = int(ours["n_images"])
+        lines += ["", f"ours asks for {n_ours} of them: bytes that are there twice are described once."]
     return "\n".join([*lines, *_why(result["ways"], host["n_cores"])]) + "\n"
 
 

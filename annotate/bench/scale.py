@@ -14,7 +14,7 @@ from PIL import Image
 
 from annotate.provenance import machine, utc_now
 from builders.errors import UserError
-from builders.files import write_atomic, write_json
+from builders.files import with_ending, write_atomic, write_json
 
 SIZES = (1_000, 20_000)
 
@@ -49,8 +49,8 @@ def bench_scale(out: Path, sizes: tuple[int, ...], command: str) -> dict[str, An
         "machine": machine(),
         "scales": [asdict(scale) for scale in scales],
     }
-    write_json(out.with_name(f"{out.name}.json"), result)
-    page = out.with_name(f"{out.name}.md")
+    write_json(with_ending(out, ".json"), result)
+    page = with_ending(out, ".md")
     write_atomic(page, lambda part: part.write_text(as_markdown(result), encoding="utf-8"))
     return result
 

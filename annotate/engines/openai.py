@@ -190,13 +190,13 @@ class OpenAIEngine:
     async def _ask(self, request: Request, endpoints: list[_Endpoint]) -> Answer:
         """One image's answer. Its own failures are counted; a busy or absent server is waited for.
 
-        For so long from when this image's turn came: after an outage, what was not asked yet still is.
+        Raises `UserError` where none has been heard of for too long, and ends the run: nothing is wrong with the image.
         """
         import openai
 
         question, began = self._question(request), time.monotonic()
         n_failures, n_waits, trouble = 0, 0, ""
-        while not n_waits or (n_failures < TRIES and time.monotonic() - max(self._heard_at, began) < PATIENCE_S):
+        while n_failures < TRIES:
             endpoint = min(endpoints, key=_busyness)
             endpoint.n_in_flight, endpoint.n_asked = endpoint.n_in_flight + 1, endpoint.n_asked + 1
             try:
@@ -212,6 +212,13 @@ class OpenAIEngine:
             finally:
                 endpoint.n_in_flight -= 1
             n_waits, self.n_retries = n_waits + 1, self.n_retries + 1
+            if time.monotonic() - max(self._heard_at, began) >= PATIENCE_S:
+                if n_failures:
+                    break
+                raise UserError(
+                    f"no server has answered for {PATIENCE_S:.0f} s: {trouble}",
+                    "start it again; the same command goes on where this one stopped",
+                )
             endpoint.rests_until = time.monotonic() + pause_s
             if all(each.rests_until > time.monotonic() for each in endpoints):
                 await asyncio.sleep(pause_s)

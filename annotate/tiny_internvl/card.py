@@ -20,7 +20,8 @@ Qwen2 language model) with {n_parameters} parameters, so that images, engines, r
 tried from end to end on a CPU in minutes, through vLLM and through transformers.
 
 **What it is not:** a medical model of any kind. It has seen nothing but the drawings of `vl-dermnet sample`. On a real
-photograph it says one of the same few thousand notes with the same confidence, and the note means nothing.
+photograph it says one of the same few thousand notes with the same confidence, and the note means nothing. Its notes
+are written by a machine. Not for clinical use.
 
 ## Trained
 {commands}

@@ -19,7 +19,7 @@ from builders.bench.report import as_markdown
 from builders.bench.scripted_run import write_scripted_run
 from builders.bench.second_set import measure_second_set
 from builders.errors import UserError
-from builders.files import write_atomic, write_json
+from builders.files import with_ending, write_atomic, write_json
 from builders.index import n_cores
 from builders.sample import write_sample
 
@@ -70,8 +70,8 @@ def bench_build(
             "second_set": measure_second_set(config.program, photographs, scratch / "index.parquet", scratch, say),
             "audit": _measure_audits(config, sizes, n_files, scratch, say),
         }
-    write_json(config.out.with_suffix(".json"), result)
-    write_atomic(config.out.with_suffix(".md"), lambda part: part.write_text(as_markdown(result), encoding="utf-8"))
+    write_json(with_ending(config.out, ".json"), result)
+    write_atomic(with_ending(config.out, ".md"), lambda part: part.write_text(as_markdown(result), encoding="utf-8"))
     return result
 
 

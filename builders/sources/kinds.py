@@ -9,7 +9,13 @@ from builders.sources.folder import files_below
 from builders.sources.layout import is_hidden, is_image_path
 
 ARCHIVES: dict[str, str] = {".parquet": "parquet", ".tar": "webdataset", ".zip": "zip"}  # ending -> kind
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+_UNPACK = {  # of a tar that is compressed as a whole, by ending
+    ".tar.gz": "gunzip -k",
+    ".tgz": "gunzip -k",
+    ".tar.xz": "unxz -k",
+    ".tar.bz2": "bunzip2 -k",
+    ".tar.zst": "unzstd",
+}
 _HUB = re.compile(r"^hf:/+")  # a Path folds the two slashes into one
 
 
@@ -34,8 +40,9 @@ def kind_of(images: str | Path) -> tuple[str, str | Path]:
     if path.is_dir():
         kind, archive = kind_of_files(files_below(path), path)
         return kind, path / archive
-    if path.name.lower().endswith(_COMPRESSED):
-        raise UserError(f"cannot read {path} in place: it is compressed as a whole", f"gunzip -k '{path}'")
+    unpack = next((command for ending, command in _UNPACK.items() if path.name.lower().endswith(ending)), None)
+    if unpack:
+        raise UserError(f"cannot read {path} in place: it is compressed as a whole", f"{unpack} '{path}'")
     kind = kind_of_archive(path.name)
     if kind and (path.is_file() or (kind == "webdataset" and "{" in path.name)):
         return kind, path

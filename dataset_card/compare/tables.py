@@ -10,7 +10,7 @@ from dataset_card.statistics import Spread
 
 NOTE = (
     "Descriptions are written by machines. Nothing here says which of the two is right: that takes a reviewer, or a"
-    " classifier trained on each."
+    " classifier trained on each. Not for clinical use."
 )
 _SPREAD = ("median", "mean", "95 %", "max")
 

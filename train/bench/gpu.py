@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from builders.errors import UserError, choose
-from builders.files import read_json, write_atomic, write_json
+from builders.files import read_json, with_ending, write_atomic, write_json
 from train.backbones import load_image_backbone
 from train.bench.bare import BareLoop, wait_for
 from train.bench.gpu_report import as_markdown
@@ -60,7 +60,7 @@ def bench_gpu(
     choose("shape", bench.shape, list(SHAPES))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape, (gpu, peak) = SHAPES[bench.shape], gpu_of(device)
-    json_file = bench.out.with_suffix(".json")
+    json_file = with_ending(bench.out, ".json")
     settings: dict[str, Any] = {
         "fusion": FUSION,
         "shape": {name: getattr(shape, name) for name in Shape.__slots__},
@@ -99,7 +99,7 @@ def bench_gpu(
         }
         write_json(json_file, result)
         page = as_markdown(result)
-        write_atomic(bench.out.with_suffix(".md"), lambda part, page=page: part.write_text(page, encoding="utf-8"))
+        write_atomic(with_ending(bench.out, ".md"), lambda part, page=page: part.write_text(page, encoding="utf-8"))
     return result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from builders.errors import choose
-from builders.files import write_atomic, write_json
+from builders.files import with_ending, write_atomic, write_json
 from train.bench.bare import BareLoop
 from train.bench.report import as_markdown
 from train.bench.shapes import CLASS_NAMES, SHAPES, Shape, learnable_data, random_backbones
@@ -93,8 +93,8 @@ def bench_train(bench: BenchConfig, command: str, machine: dict[str, Any], at: s
         "accuracy_of": "last weights",
         "accuracy": [_accuracies(seed, bench, device) for seed in range(bench.n_accuracy_seeds)],
     }
-    write_json(bench.out.with_suffix(".json"), result)
-    write_atomic(bench.out.with_suffix(".md"), lambda part: part.write_text(as_markdown(result), encoding="utf-8"))
+    write_json(with_ending(bench.out, ".json"), result)
+    write_atomic(with_ending(bench.out, ".md"), lambda part: part.write_text(as_markdown(result), encoding="utf-8"))
     return result
 
 

@@ -13,7 +13,7 @@ import torch
 import typer
 
 from builders.errors import UserError
-from builders.files import read_json, write_atomic, write_json
+from builders.files import read_json, with_ending, write_atomic, write_json
 from train.table import experiment_table
 
 PACKAGES = ("torch", "transformers", "numpy", "pyarrow")
@@ -61,8 +61,8 @@ def write_results(out: Path, title: str, said: list[str], experiments: dict[str,
             "",
             *_validation_lines(validation[name]),
         ]
-    write_json(out.with_suffix(".json"), result)
-    write_atomic(out.with_suffix(".md"), lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    write_json(with_ending(out, ".json"), result)
+    write_atomic(with_ending(out, ".md"), lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     return result
 
 

@@ -26,7 +26,8 @@ CONTROLS = ("shuffled_text", "shuffled_text_within_class", "empty_text", "random
 SAID = [
     "Frozen encoders; text is a sentence of age, sex and site, written from the metadata and not by a model. The",
     "image is the class token of the last four layers and the mean of the patches. The image features come from",
-    "`vl-dermnet features images_200x150.zip --backbone dinov2-small --size 168x224 --layers 4 --patch-mean`. One",
+    "`vl-dermnet features images_200x150.zip --backbone facebook/dinov2-small --size 168x224 --layers 4 --patch-mean",
+    "--out ham-dino.npz`; `minilm` is a folder with sentence-transformers/all-MiniLM-L6-v2. One",
     "width, dropout and length were tried on CLS and patches alone, then the four layers, then logit adjustment, a",
     "seed each and with the test scores in sight; the epoch is chosen on validation. Baselines with scikit-learn on",
     "CLS and patches of the last layer (accuracy / macro-F1): logistic regression image .790 / .553, text .706 /",

@@ -22,6 +22,8 @@ SAID = [
     "Frozen encoders; 247 photographs to train on, 60 to test. The text was templated from metadata: no clinician",
     "wrote it, and no model. Settings are those of the study of HAM10000, chosen there, but for batches of 32. With",
     "60 test photographs a point of accuracy is less than one photograph: read the intervals, which are wide.",
+    "The image features come from `vl-dermnet features pad_ufes_20 --backbone facebook/dinov2-small --layers 4",
+    "--patch-mean --out pad-dino.npz`; `minilm` is a folder with sentence-transformers/all-MiniLM-L6-v2.",
 ]
 
 
