@@ -137,7 +137,7 @@ def annotate(
     prompt: Annotated[str, typer.Option(help="A bundled prompt's name, or a text file.")] = "doctor",
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest description, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="For sampling at a temperature above 0.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="For sampling at a temperature above 0.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto | bfloat16 | float16 | float32")] = "auto",
     max_dynamic_patch: Annotated[int | None, typer.Option(min=1, help="InternVL's tiles per image, at most.")] = None,
     max_in_flight: Annotated[int | None, typer.Option(min=1, help="Images the engine works on at once.")] = None,
@@ -323,6 +323,10 @@ def main() -> None:
         app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_MISTAKE)
+    except PermissionError as error:
+        typer.echo(f"error: {os.strerror(error.errno or errno.EACCES)}: {error.filename or 'a file'}", err=True)
+        typer.echo("  fix: give yourself the right to it, or choose another place", err=True)
         sys.exit(EXIT_MISTAKE)
     except OSError as error:
         if error.errno not in FULL_OR_LOCKED:

@@ -20,6 +20,8 @@ def check_runs(store: Scratch, runs: list[StoredRun], allow_partial: bool) -> No
     """
     names: dict[str, StoredRun] = {}
     for run in runs:
+        if any(run.path == other.path for other in names.values()):
+            raise UserError(f"the run {run.path} is given twice", "leave one --run out")
         name = set_name(run)
         check_set_name(name)
         if name in names:

@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 
 from builders.errors import UserError
-from builders.files import read_json, sha256_of, write_atomic
+from builders.files import check_writable, read_json, sha256_of, write_atomic
 from builders.join_images import some
-from builders.swap import check_place
 
 SPLITS = ("train", "validation", "test")
 CHECKSUMS = "SHA256SUMS"
@@ -132,7 +131,7 @@ def check_replaceable(folder: Path) -> None:
     """Raise `UserError` unless `folder` is absent, empty, or an earlier build that nobody has added a file to."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder", "choose another --out")
-    check_place(folder)
+    check_writable(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return
     known = read_checksums(folder)

@@ -36,6 +36,15 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     sync_folder(path.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Raise `UserError` where no file or folder can be put at `path`, before any work."""
+    above = next(each for each in path.resolve().parents if each.exists())
+    if not above.is_dir():
+        raise UserError(f"cannot write {path}: {above} is not a folder", "choose another --out")
+    if not os.access(above, os.W_OK):
+        raise UserError(f"cannot write {path}: no permission to write to {above}", "choose another --out")
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from builders.decode import BadImageError, decode_rgb
 from builders.errors import UserError
-from builders.files import column_names, read_batches, write_table
+from builders.files import check_writable, column_names, read_batches, write_table
 from builders.schema import INDEX_SCHEMA, SCHEMA_VERSION, IndexRow, image_id_of, index_rows, to_table
 from builders.sources import Source, open_source, opened, pinned
 from builders.sources.layout import IMAGE_SUFFIXES, split_and_label
@@ -175,7 +175,12 @@ def check_index_file(file: Path) -> None:
     if file.exists() and not file.is_file():
         raise UserError(f"cannot write an index to {file}: it is there and is not a file", "--out index.parquet")
     if file.exists():
-        read_index(file)  # never somebody's other file
+        try:
+            read_index(file)  # never somebody's other file
+        except UserError as error:
+            what = str(error).partition("\n")[0]
+            raise UserError(f"{what}; nothing was overwritten", f"rm '{file}', or choose another --out") from error
+    check_writable(file)
 
 
 def write_index(file: Path, rows: list[IndexRow]) -> None:

@@ -10,17 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from builders.errors import UserError
-from builders.files import sync_folder
+from builders.files import check_writable, sync_folder
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-
-
-def check_place(target: Path) -> None:
-    """Raise `UserError` where no folder can be at `target` because something above it is none, before any work."""
-    above = next(each for each in target.resolve().parents if each.exists())
-    if not above.is_dir():
-        raise UserError(f"cannot make the folder {target}: {above} is not a folder", "choose another --out")
 
 
 @contextmanager
@@ -29,7 +22,7 @@ def folder_being_built(target: Path) -> Generator[Path, None, None]:
 
     It is locked meanwhile, so a second writer of the same target is refused, and what a killed one left is cleared.
     """
-    check_place(target)
+    check_writable(target)
     target = target.resolve()  # where it is a link, the folder behind it is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     building = target.with_name(f".{target.name}.building")

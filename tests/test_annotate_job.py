@@ -157,7 +157,8 @@ def test_an_image_that_changes_under_the_run_fails_alone_and_recovers(photos, tm
     data = bytearray(victim.read_bytes())
     data[-10] ^= 1
     victim.write_bytes(bytes(data))
-    os.utime(victim, (0, 0))  # same length, and it claims to be old: only the hash tells
+    later = time.time() + 60
+    os.utime(tmp_path / "index.parquet", (later, later))  # same length, and older than the index: only the hash tells
     first = run(config(photos, tmp_path / "run", index=tmp_path / "index.parquet"))
     assert (first.n_ok, first.reasons) == (11, {"the file has changed since it was indexed": 1})
     assert run(config(photos, tmp_path / "run")).n_ok == 12

@@ -187,8 +187,7 @@ def test_a_place_below_a_file_is_refused_before_any_work(tmp_path):
     with pytest.raises(UserError) as caught:
         run(tmp_path / "no such folder", tmp_path / "list.csv/audit")
     assert str(caught.value) == (
-        f"cannot make the folder {tmp_path}/list.csv/audit: {tmp_path}/list.csv is not a folder\n"
-        "  fix: choose another --out"
+        f"cannot write {tmp_path}/list.csv/audit: {tmp_path}/list.csv is not a folder\n  fix: choose another --out"
     )
 
 

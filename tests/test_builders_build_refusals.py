@@ -109,6 +109,13 @@ def test_two_runs_of_one_name_are_refused(photographs, make_run, out, tmp_path):
     )
 
 
+def test_a_run_that_is_given_twice_is_refused_whatever_it_is_called(photographs, make_run, out):
+    run = make_run()
+    with pytest.raises(UserError) as error:
+        build(BuildConfig(images=photographs, runs=(run, run), out=out))
+    assert str(error.value) == f"the run {run} is given twice\n  fix: leave one --run out"
+
+
 def test_runs_of_different_photographs_are_refused(photographs, make_run, out, tmp_path):
     run = make_run()
     changed = shutil.copytree(photographs, tmp_path / "changed")

@@ -83,7 +83,7 @@ def test_a_folder_with_checksums_of_somebody_else_is_left_alone(photographs, mak
 def test_a_place_below_a_file_is_refused_before_any_work(tmp_path):
     (tmp_path / "file").write_text("x")
     config = BuildConfig(images=tmp_path / "absent", runs=(tmp_path / "absent",), out=tmp_path / "file/dataset")
-    with pytest.raises(UserError, match=r"^cannot make the folder .*/file/dataset: .*/file is not a folder\n"):
+    with pytest.raises(UserError, match=r"^cannot write .*/file/dataset: .*/file is not a folder\n"):
         build(config)
 
 

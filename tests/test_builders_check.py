@@ -41,7 +41,7 @@ def test_a_folder_of_something_else_is_no_dataset(tmp_path):
         check_dataset(tmp_path)
     assert str(error.value) == (
         f"{tmp_path} is not a dataset folder: it holds no provenance/\n"
-        f"  fix: vl-dermnet build IMAGES --run RUN --out '{tmp_path}'"
+        "  fix: name the folder that `vl-dermnet build … --out` or a download made"
     )
 
 

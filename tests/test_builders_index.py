@@ -113,6 +113,8 @@ def test_only_what_changed_is_stale(photos):
         assert stale_paths(source, paths, rows, later) == ["train/papule/a.jpg", "train/papule/new.jpg"]
         os.utime(photos / "train/plaque/b.jpg", ns=(later + 1, later + 1))
         assert "train/plaque/b.jpg" in stale_paths(source, paths, rows, later)
+        os.utime(photos / "train/plaque/b.jpg", (0, 0))  # as `cp -p` leaves a file that was put here just now
+        assert "train/plaque/b.jpg" in stale_paths(source, paths, rows, later)
         suspect = image_id_of("test/papule/c.jpg")
         assert "test/papule/c.jpg" in stale_paths(source, paths, rows, later, suspects={suspect})
 

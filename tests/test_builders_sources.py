@@ -154,6 +154,16 @@ def test_a_zip_with_a_name_that_leaves_its_root_is_refused(tmp_path, name):
         list(source.paths())
 
 
+def test_a_zip_with_backslashes_between_its_folders_says_what_to_do(tmp_path):
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as zipped:
+        info = zipfile.ZipInfo("placeholder")
+        info.filename = "train\\a\\one.jpg"
+        zipped.writestr(info, b"x")
+    with open_source(tmp_path / "windows.zip") as source, pytest.raises(UserError) as raised:
+        list(source.paths())
+    assert "whose backslashes are no folders here; nothing was read\n  fix: unpack it and give" in str(raised.value)
+
+
 def test_a_folder_reads_nothing_outside_itself(folder):
     with open_source(folder) as source, pytest.raises(UserError, match="only paths below it are read"):
         source.read("../photos.zip")

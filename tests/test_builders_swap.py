@@ -61,8 +61,7 @@ def test_a_place_below_a_file_is_refused(tmp_path):
     with pytest.raises(UserError) as error:
         write_version(tmp_path / "file" / "deep" / "target", "new")
     assert str(error.value) == (
-        f"cannot make the folder {tmp_path}/file/deep/target: {tmp_path}/file is not a folder\n"
-        "  fix: choose another --out"
+        f"cannot write {tmp_path}/file/deep/target: {tmp_path}/file is not a folder\n  fix: choose another --out"
     )
     (tmp_path / "link").symlink_to("made-later")
     write_version(tmp_path / "link" / "deep" / "target", "new")
@@ -109,3 +108,13 @@ def test_killed_at_any_moment_the_folder_is_of_one_version(tmp_path):
         assert len(set(found)) == 1
     write_version(target, "last")  # what the killed ones left behind does not disturb
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_place_that_may_not_be_written_to_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, how: path != tmp_path)  # root, in CI, may write everywhere
+    with pytest.raises(UserError) as error:
+        write_version(tmp_path / "deep" / "target", "new")
+    assert str(error.value) == (
+        f"cannot write {tmp_path}/deep/target: no permission to write to {tmp_path}\n  fix: choose another --out"
+    )
+    assert not (tmp_path / "deep").exists()

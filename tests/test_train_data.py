@@ -107,7 +107,8 @@ def test_an_empty_split_is_a_clear_error(examples):
         split_of(replace(examples, splits=splits), "official")
     assert str(raised.value) == (
         "the official protocol has no rows in its validation split (rows by split: test 2, train 2)\n"
-        "  fix: put images below train/ and test/, two or more per class, and build the dataset again"
+        "  fix: put images below train/ and test/, two or more per class, and build the dataset again; give a list "
+        "rows of the split validation"
     )
 
 

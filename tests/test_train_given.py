@@ -60,6 +60,30 @@ def config(files):
     return make
 
 
+def test_rows_without_features_are_told_and_counted(files, config, capsys):
+    names = np.load(files / "two.npz")
+    np.savez(files / "two.npz", path=names["path"][:-3], noise=names["noise"][:-3])
+    folder = run(config(models=("image_only", "concat"), epochs=1)).folder
+    assert "3 rows of the list have no features and are left out" in " ".join(capsys.readouterr().err.split())
+    assert read_json(folder / "results.json")["n_without_features"] == 3
+
+
+def test_features_that_cannot_be_told_apart_or_do_not_fit_are_refused(files, config):
+    two = dict(np.load(files / "two.npz"))
+    for changed, message in (
+        ({"telling": two["noise"]}, "'telling' is in .*/one.npz and in .*/two.npz: which one"),
+        ({"path": np.repeat(two["path"][:60], 2)}, "two.npz names a path twice: "),
+        ({"noise": two["noise"][1:]}, r"'noise' in .*two.npz is of shape \(119, 4\); features of its 120 files are of"),
+        ({"noise": np.concatenate([two["noise"][:1], two["noise"]])}, r"is of shape \(121, 4\)"),
+        ({"noise": two["noise"][:, 0]}, r"is of shape \(120,\); features of its 120 files are of shape \(120, width\)"),
+    ):
+        np.savez(files / "two.npz", **{**two, **changed})
+        with pytest.raises(UserError, match=message):
+            load_examples(config())
+    np.savez(files / "two.npz", **two, sha256=np.repeat(two["path"], 1))
+    load_examples(config())
+
+
 def test_the_array_that_tells_the_class_is_learned_from_and_the_other_is_not(config):
     folder = run(config(hidden_dims=(16,))).folder
     scores = {row.model: row.ours["official"].accuracy_mean for row in experiment_table(folder).rows if row.ours}

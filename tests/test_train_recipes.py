@@ -76,6 +76,14 @@ def test_the_papers_recipe_is_its_six_rows_with_five_seeds_and_both_protocols():
     assert any("Validation" in line for line in found["assumptions"])
 
 
+@pytest.mark.parametrize(
+    "wrong", [("--model", "foo"), ("--imbalance", "foo"), ("--device", "foo"), ("--control", "foo")]
+)
+def test_a_plan_refuses_what_a_run_would_refuse_at_once(wrong):
+    ended = CliRunner().invoke(app, ["train", "nowhere", "--out", "exp", "--dry-run", *wrong])
+    assert f"unknown {wrong[0].removeprefix('--')} 'foo'; choose one of: " in str(ended.exception)
+
+
 def test_controls_are_among_the_runs_that_are_counted():
     words = ["--model", "image_only", "--model", "concat", "--seeds", "2", "--control", "empty_text"]
     assert plan(*words)["n_runs"] == 2 * 2 * 3

@@ -253,17 +253,21 @@ def _is_given(ctx: typer.Context, parameter: str) -> bool:
 
 
 def _tell_plan(config: "TrainConfig", json: bool) -> None:
-    """What a call would do: nothing is loaded for it."""
+    """What a call would do; neither data nor a model is loaded. Raises `UserError` for a name that does not exist."""
     from json import dumps
 
-    from train.config import EMAP
+    from builders.errors import choose
+    from train.device import device_of  # heavy, and what they know is what a run would refuse at once
+    from train.imbalance import IMBALANCE
+    from train.matrix import runs_of
     from train.recipes import assumed
 
+    runs = runs_of(config)
+    choose("imbalance", config.imbalance, list(IMBALANCE))
+    device_of(config.device)
     settings = config.model_dump(mode="json")
     assumptions = assumed({**settings, "epochs": config.n_epochs})
-    n_controls = sum(name != EMAP for name in config.controls) * max(1, len(config.control_models))
-    n_cells = len(config.protocols) * config.n_seeds
-    n_runs = n_cells * (len(config.models) + n_controls)
+    n_runs, n_controls = len(runs), sum(bool(each.control) for each in runs)
     if json:
         plan = {"n_runs": n_runs, "epochs_each": config.n_epochs, "assumptions": assumptions, "settings": settings}
         typer.echo(dumps(plan, indent=2, ensure_ascii=False))
@@ -273,7 +277,7 @@ def _tell_plan(config: "TrainConfig", json: bool) -> None:
     for name, value in settings.items():
         typer.echo(f"{name}: {value}")
     before = f" after {config.head_epochs} of the heads alone" if config.head_epochs else ""
-    of_them = f", {n_cells * n_controls} of them controls" if n_controls else ""
+    of_them = f", {n_controls} of them controls" if n_controls else ""
     typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each{before}{of_them}; nothing was started")
 
 

@@ -25,8 +25,9 @@ class Examples:
 
     `texts` has "" where there is no usable description. `groups` names copies of the same photograph alike. `splits`
     maps a protocol to train | validation | test | excluded per row. `read_image` gives an image's bytes by position,
-    and is None where the dataset holds no images. `n_without_text` is told. `commit` is that of the Hub's repository
-    which was really read, None for a folder. `described_by` is the run.json of the description set.
+    and is None where the dataset holds no images. `n_without_text` is told, and `n_without_features`: rows of a list
+    that are left out. `commit` is that of the Hub's repository which was really read, None for a folder. `described_by`
+    is the run.json of the description set.
     """
 
     image_ids: list[str]
@@ -38,6 +39,7 @@ class Examples:
     splits: dict[Protocol, npt.NDArray[np.str_]]
     read_image: Callable[[int], bytes] | None
     n_without_text: int
+    n_without_features: int = 0
     commit: str | None = None
     described_by: dict[str, Any] | None = None
 
@@ -146,13 +148,14 @@ def split_of(examples: Examples, protocol: Protocol) -> Split:
             seen = ", ".join(f"{value} {int((column == value).sum())}" for value in sorted(set(column.tolist())))
             raise UserError(
                 f"the {protocol} protocol has no rows in its {name} split (rows by split: {seen})",
-                "put images below train/ and test/, two or more per class, and build the dataset again",
+                "put images below train/ and test/, two or more per class, and build the dataset again; give a list "
+                f"rows of the split {name}",
             )
     classes = np.unique(examples.labels[split.train])
     if len(classes) < 2:
         raise UserError(
             f"the train split of the {protocol} protocol holds a single class, '{examples.class_names[classes[0]]}': "
             "there is nothing to learn",
-            "add images of at least one more class and build the dataset again",
+            "add images of at least one more class and build the dataset again; give a list rows of one",
         )
     return split

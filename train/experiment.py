@@ -111,6 +111,7 @@ def _run(config: TrainConfig, processes: Processes) -> Experiment:
                 "fingerprint": examples.fingerprint,
                 "commit": examples.commit,
                 "described_by": examples.described_by,
+                "n_without_features": examples.n_without_features,
                 "assumptions": read_json(config.out / "config.json")["assumptions"],
                 "table": table,
                 "runs": records(config),
@@ -223,5 +224,8 @@ def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Spli
         if len(absent):
             named = ", ".join(f"'{examples.class_names[label]}'" for label in absent)
             say(console, f"{protocol}: no train rows of {named}: test rows of it can only be wrong, and they count")
+    if examples.n_without_features:
+        said = f"{examples.n_without_features} rows of the list have no features and are left out"
+        say(console, said)
     if examples.n_without_text:
         say(console, f"{examples.n_without_text} rows have no description; their text is empty")

@@ -35,25 +35,38 @@ class FeatureTable:
     def __init__(self, config: TrainConfig) -> None:
         listed = _read_list(Path(config.dataset))
         wanted = dict.fromkeys((*config.image_features, *config.text_features))
-        found: dict[str, tuple[str, dict[str, int], Any]] = {}  # array -> its key column, places, values
+        found: dict[str, tuple[Path, str, dict[str, int], Any]] = {}  # array -> its file, key column, places, values
+        there: list[str] = []
         for file in config.features:
             columns = read_columns(file)
             key = _key_of(file, columns, listed)
-            places = {str(value): place for place, value in enumerate(columns[key])}
+            places = _places_of(file, key, columns)
             for name in columns:
-                if name not in KEYS and columns[name].ndim == 2:
-                    found[name] = (key, places, columns[name])
+                if name in KEYS or name not in wanted:
+                    continue
+                if name in found:
+                    raise UserError(
+                        f"'{name}' is in {found[name][0]} and in {file}: which one?", "rename one, or give one file"
+                    )
+                if columns[name].ndim != 2 or len(columns[name]) != len(columns[key]):
+                    raise UserError(
+                        f"'{name}' in {file} is of shape {columns[name].shape}; features of its "
+                        f"{len(columns[key])} files are of shape ({len(columns[key])}, width)",
+                        "write one row of numbers for each file",
+                    )
+                found[name] = (file, key, places, columns[name])
+            there += [name for name in columns if name not in KEYS]
         for name in wanted:
-            choose("array of features", name, sorted(found))
+            choose("array of features", name, sorted(set(there)))
         used = {name: found[name] for name in wanted}
         rows = sorted(range(len(listed["path"])), key=lambda row: image_id_of(listed["path"][row]))
-        self.rows = [row for row in rows if all(listed[key][row] in places for key, places, _ in used.values())]
+        self.rows = [row for row in rows if all(listed[key][row] in places for _, key, places, _ in used.values())]
         self.n_missing = len(rows) - len(self.rows)
         if not self.rows:
             raise UserError(f"the feature files know none of the {len(rows)} files in {config.dataset}")
         self.listed = {name: [values[row] for row in self.rows] for name, values in listed.items()}
         self.vectors: dict[str, Floats] = {}
-        for name, (key, places, values) in used.items():
+        for name, (_, key, places, values) in used.items():
             self.vectors[name] = np.asarray(values[[places[each] for each in self.listed[key]]], dtype=np.float32)
             if not np.isfinite(self.vectors[name]).all():
                 raise UserError(f"'{name}' holds values that are not finite", "compute the features again, in float32")
@@ -106,6 +119,7 @@ def given_examples(config: TrainConfig) -> Examples:
         splits=splits,
         read_image=None,
         n_without_text=0,
+        n_without_features=table.n_missing,
     )
 
 
@@ -147,7 +161,9 @@ def _read_list(file: Path) -> dict[str, list[str]]:
             options = pacsv.ConvertOptions(column_types=dict.fromkeys(("path", "split", "label", "group"), pa.string()))
             table = pacsv.read_csv(file, convert_options=options)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as a list: {error}", "a CSV or Parquet file") from error
+        raise UserError(
+            f"{file} cannot be read as a list: {error}", "save it as CSV in UTF-8, or as Parquet"
+        ) from error
     absent = [name for name in ("path", "split", "label") if name not in table.column_names]
     if absent:
         raise UserError(f"{file} has no column {', '.join(absent)}; it has: {', '.join(table.column_names)}")
@@ -162,6 +178,16 @@ def _read_list(file: Path) -> dict[str, list[str]]:
         raise UserError(f"{file} names a path twice")
     listed["split"] = [SPLIT_NAMES[split] for split in listed["split"]]
     return {"group": [""] * len(listed["path"]), **listed}
+
+
+def _places_of(file: Path, key: str, columns: Mapping[str, Any]) -> dict[str, int]:
+    """Where each file's row is. Bytes may be there twice, and so may their sha256; a name may not."""
+    names = [str(value) for value in columns[key]]
+    places = {name: place for place, name in enumerate(names)}
+    if key in ("path", "image_id") and len(places) < len(names):
+        twice = next(name for place, name in enumerate(names) if places[name] != place)
+        raise UserError(f"{file} names a {key} twice: {twice}", "leave one of its rows out")
+    return places
 
 
 def _key_of(file: Path, columns: Mapping[str, Any], listed: Mapping[str, list[str]]) -> str:

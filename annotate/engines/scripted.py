@@ -154,6 +154,9 @@ def _read_script(path: Any) -> dict[str, dict[str, Any]]:
     if path is None:
         return {}
     try:
-        return json.loads(Path(str(path)).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        script: Any = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read the script {path} of the scripted engine: {error}") from error
+    if not isinstance(script, dict) or not all(isinstance(entry, dict) for entry in script.values()):
+        raise UserError(f"the script {path} of the scripted engine is no object of objects: sha256 -> what to do")
+    return script

@@ -39,12 +39,12 @@ from builders.audit.thumbnails import thumbnails
 from builders.audit.worst import worst_pairs
 from builders.dermnet import compare_with_dermnet, files_per_class
 from builders.errors import UserError
-from builders.files import write_atomic, write_json, write_table
+from builders.files import check_writable, write_atomic, write_json, write_table
 from builders.join_images import some
 from builders.schema import SCHEMA_VERSION, IndexRow
 from builders.sources.kinds import is_on_hub
 from builders.splits import Derived, derive_splits
-from builders.swap import check_place, folder_being_built
+from builders.swap import folder_being_built
 
 REPORT_FILE = "audit.html"
 FIGURES_FILE = "audit.md"
@@ -137,7 +137,7 @@ def check_replaceable(out: Path) -> None:
 
     An older one is replaced whole, so it may hold nothing but what an audit writes.
     """
-    check_place(out)
+    check_writable(out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / GROUPS_FILE).is_file())):
         raise UserError(
             f"{out} is there already and is not an audit's folder; nothing was overwritten", "--out another-folder"

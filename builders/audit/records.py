@@ -19,7 +19,7 @@ def read_records(file: Path, columns: tuple[str, ...]) -> list[Record]:
     try:
         if file.suffix.lower() != ".parquet":
             with file.open(newline="", encoding="utf-8-sig") as text:
-                return _rows(file, csv.DictReader(text, restval=""))
+                return _rows(file, csv.DictReader(text, restval="", strict=True))
         there = column_names(file)
         rows = read_table(file, [name for name in columns if name in there]).to_pylist()
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:

@@ -43,7 +43,7 @@ def check_dataset(folder: Path, images: Path | None = None, check_card: CheckCar
     if not (folder / PROVENANCE).is_dir():
         raise UserError(
             f"{folder} is not a dataset folder: it holds no {PROVENANCE}/",
-            f"vl-dermnet build IMAGES --run RUN --out '{folder}'",
+            "name the folder that `vl-dermnet build … --out` or a download made",
         )
     report = CheckReport(folder)
     report.faults += check_files(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from builders.errors import UserError
-from builders.sources.layout import check_size, is_hidden, is_image_path
+from builders.sources.layout import changed_ns, check_size, is_hidden, is_image_path
 
 
 class FolderSource:
@@ -45,7 +45,7 @@ class FolderSource:
 
     def modified_ns(self, path: str) -> int:
         """When one file was last changed, in nanoseconds since 1970; `OSError` if it is not there."""
-        return self._stat(path).st_mtime_ns
+        return changed_ns(self._stat(path))
 
     def _stat(self, path: str) -> os.stat_result:
         self._check_below(path)

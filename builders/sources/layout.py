@@ -1,5 +1,6 @@
 """What a relative path says: whether it is an image, its split and its label."""
 
+import os
 from pathlib import PurePosixPath
 from posixpath import splitext
 
@@ -35,3 +36,11 @@ def check_size(n_bytes: int) -> None:
     """Raise `OSError` for a file too large to be a photograph, before it is read."""
     if n_bytes > MAX_FILE_BYTES:
         raise OSError(f"it holds {n_bytes:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+
+
+def changed_ns(found: os.stat_result) -> int:
+    """When a file was last changed, or put where it is, in nanoseconds since 1970.
+
+    Not the time that it shows alone: `cp -p`, `rsync -a` and `unzip` set that back, and the system's own they cannot.
+    """
+    return max(found.st_mtime_ns, found.st_ctime_ns)

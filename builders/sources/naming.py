@@ -23,8 +23,14 @@ MAX_NAME_BYTES = 4096  # of a label or a file name; more is none
 def check_names(names: Iterable[str], archive: object) -> None:
     """Raise `UserError` on the first name that is absolute, climbs with `..` or holds a backslash."""
     for name in names:
-        if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
+        slashed = name.replace("\\", "/")
+        if slashed.startswith("/") or ".." in PurePosixPath(slashed).parts:
             raise UserError(f"{archive} holds the entry '{name}', which would leave its root; nothing was read")
+        if slashed != name:
+            raise UserError(
+                f"{archive} holds the entry '{name}', whose backslashes are no folders here; nothing was read",
+                "unpack it and give the folder, or make it anew with / between folders",
+            )
 
 
 def split_and_folders(name: str) -> tuple[str, list[str]]:

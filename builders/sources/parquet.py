@@ -8,6 +8,7 @@ from typing import Self
 
 from builders.errors import UserError
 from builders.sources.folder import archives_below
+from builders.sources.layout import changed_ns
 from builders.sources.naming import image_name, path_part, split_and_folders, unique_path, without_common
 from builders.sources.parquet_table import Columns, read_columns, read_rows
 from builders.sources.parquet_values import ParquetValues, Place
@@ -56,7 +57,7 @@ class ParquetSource:
 
     def modified_ns(self, path: str) -> int:
         """When the row's file was last changed, in nanoseconds since 1970."""
-        return self._place(path).file.stat().st_mtime_ns
+        return changed_ns(self._place(path).file.stat())
 
     def _place(self, path: str) -> Place:
         try:

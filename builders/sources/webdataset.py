@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from builders.errors import UserError
 from builders.sources.folder import archives_below
-from builders.sources.layout import IMAGE_SUFFIXES, SPLITS, check_size, is_image_path
+from builders.sources.layout import IMAGE_SUFFIXES, SPLITS, changed_ns, check_size, is_image_path
 from builders.sources.naming import check_names, path_part, split_and_folders, unique_path, without_common
 from builders.sources.tar_members import Member, tar_members
 
@@ -68,7 +68,7 @@ class WebDatasetSource:
 
     def modified_ns(self, path: str) -> int:
         """When the image's tar file was last changed, in nanoseconds since 1970: entries' own times are coarse."""
-        return self._find(path)[0].stat().st_mtime_ns
+        return changed_ns(self._find(path)[0].stat())
 
     def _find(self, path: str) -> tuple[Path, Member]:
         try:

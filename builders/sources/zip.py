@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from builders.errors import UserError
-from builders.sources.layout import MAX_FILE_BYTES, check_size, is_image_path
+from builders.sources.layout import MAX_FILE_BYTES, changed_ns, check_size, is_image_path
 from builders.sources.naming import check_names
 
 # What `zipfile` was seen to raise on damaged archives, and on those of another version or with a password.
@@ -67,4 +67,4 @@ class ZipSource:
 
     def modified_ns(self, path: str) -> int:
         """When the archive was last changed, in nanoseconds since 1970: its entries' own times are coarse."""
-        return self.path.stat().st_mtime_ns
+        return changed_ns(self.path.stat())

@@ -40,6 +40,9 @@ def read_examples(config: dict[str, Any], images: str | None, wanted: set[str], 
     """
     found = Examples()
     dataset = str(config.get("dataset", ""))
+    if config.get("features"):
+        found.reasons.append("features from files come without text and photograph, so the errors have none")
+        return found
     try:
         folder = locate(dataset, set_name=config.get("set_name"), revision=commit or config.get("revision"))
         chosen = choose_set(read_sets(folder), config.get("set_name"))
