@@ -1,7 +1,7 @@
 """The commands train, train-features and features: parse, call one function, print."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,6 @@ PARAMETERS = {
     "n_jobs": "jobs",
     "caches_frozen_blocks": "cache_frozen_blocks",
 }
-
-if TYPE_CHECKING:
-    from train.config import TrainConfig
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -237,7 +234,9 @@ def train(
         options |= {"recipe": recipe, "recipe_overrides": tuple(overridden)}
     config = checked_config(options, "train")
     if dry_run:
-        _tell_plan(config, json)
+        from train.plan import tell_plan  # heavy: kept out of --help
+
+        tell_plan(config, json)
         return
     from train.experiment import run  # heavy: kept out of --help
 
@@ -250,35 +249,6 @@ def _is_given(ctx: typer.Context, parameter: str) -> bool:
     """Whether a parameter was typed, and did not come from its default."""
     source = ctx.get_parameter_source(parameter)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _tell_plan(config: "TrainConfig", json: bool) -> None:
-    """What a call would do; neither data nor a model is loaded. Raises `UserError` for a name that does not exist."""
-    from json import dumps
-
-    from builders.errors import choose
-    from train.device import device_of  # heavy, and what they know is what a run would refuse at once
-    from train.imbalance import IMBALANCE
-    from train.matrix import runs_of
-    from train.recipes import assumed
-
-    runs = runs_of(config)
-    choose("imbalance", config.imbalance, list(IMBALANCE))
-    device_of(config.device)
-    settings = config.model_dump(mode="json")
-    assumptions = assumed({**settings, "epochs": config.n_epochs})
-    n_runs, n_controls = len(runs), sum(bool(each.control) for each in runs)
-    if json:
-        plan = {"n_runs": n_runs, "epochs_each": config.n_epochs, "assumptions": assumptions, "settings": settings}
-        typer.echo(dumps(plan, indent=2, ensure_ascii=False))
-        return
-    for line in assumptions:
-        typer.echo(f"- {line}")
-    for name, value in settings.items():
-        typer.echo(f"{name}: {value}")
-    before = f" after {config.head_epochs} of the heads alone" if config.head_epochs else ""
-    of_them = f", {n_controls} of them controls" if n_controls else ""
-    typer.echo(f"{n_runs} runs of {config.n_epochs} epochs each{before}{of_them}; nothing was started")
 
 
 @app.command(name="train-features")
