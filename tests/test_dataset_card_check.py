@@ -212,7 +212,7 @@ def run_check():
 
 def test_the_command_ends_with_0_and_says_what_it_could_not_check(dataset, photographs, run_check):
     code, out, err = run_check(dataset)
-    assert (code, out) == (0, "1 description sets, 26 rows, no faults\n")
+    assert (code, out) == (0, "1 description set, 26 rows, no faults\n")
     has_images = "image" in pq.read_schema(next(dataset.glob("*/test-*"))).names
     assert err == (
         ""
@@ -230,7 +230,7 @@ def test_the_command_ends_with_1_and_lists_every_fault(dataset, run_check):
     assert code == 1
     assert "notes.txt\n  seen:    a file that the checksums do not list\n" in out
     assert "  seen:    '| Lost | Photographs |'\n  allowed: '| Left out | Photographs |'\n" in out
-    assert out.endswith("1 description sets, 26 rows, 3 faults\n")
+    assert out.endswith("1 description set, 26 rows, 3 faults\n")
     code, out, _ = run_check(dataset, "--json")
     told = json.loads(out)
     assert (code, told["is_sound"], len(told["faults"])) == (1, False, 3)
