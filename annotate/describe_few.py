@@ -140,7 +140,8 @@ def _engine_args(facts: dict[str, Any], asked: Asked) -> dict[str, Any]:
     Not what its run.json hides, nor what names files or folders, of which it tells the last part alone.
     """
     engine = facts.get("engine", {})
-    if asked.vlm not in (None, facts["model"]["id"]) or choose_engine(asked.engine)[0] != engine.get("kind"):
+    model = facts.get("model", {}).get("id")
+    if asked.vlm not in (None, model) or choose_engine(asked.engine)[0] != engine.get("kind"):
         return {}
     args: dict[str, Any] = engine.get("args", {})
     left_out = {name for name, value in args.items() if HIDDEN in str(value) or _OF_FILES.search(name)}

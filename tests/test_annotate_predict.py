@@ -165,6 +165,12 @@ def test_a_photograph_is_asked_about_with_the_engine_arguments_and_retries_of_th
     assert told.text == text
 
 
+def test_a_named_model_is_asked_where_nothing_tells_of_the_training_set(photographs):
+    photograph = photographs / "test" / "papule" / "pap-0.jpg"
+    (told,) = describe_few([photograph], None, Asked(vlm="tiny-internvl", engine="scripted"), Progress(is_silent=True))
+    assert told.text
+
+
 def test_another_checkpoint_of_the_same_name_is_refused_and_told_of_where_it_was_named(model, photographs):
     made_by(model, model={**TINY, "revision": "sha256:0"}, engine={"kind": "vllm"})
     photograph = photographs / "test" / "papule" / "pap-0.jpg"

@@ -3,11 +3,11 @@
 import shutil
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from builders.errors import UserError
 from builders.files import read_json
+from tests.test_train_experiment import predictions
 from train.backbones import load_image_backbone
 from train.controls import CONTROLS
 from train.experiment import run
@@ -18,20 +18,11 @@ from train.trained import last_blocks
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def config(experiment_config):
-    return experiment_config
-
-
-def predictions(config, name):
-    return pq.read_table(config.out / "predictions" / f"{name}.parquet")
-
-
-def test_controls_are_rows_of_the_table_and_a_killed_matrix_goes_on(config, backbones):
+def test_controls_are_rows_of_the_table_and_a_killed_matrix_goes_on(experiment_config, backbones):
     plain = {"models": ("image_only", "gmu", "concat"), "n_seeds": 2, "protocol": "both"}
-    whole = run(config(**plain))
+    whole = run(experiment_config(**plain))
     asked = {**plain, "controls": ("all",), "second_image_backbone": str(backbones / "vit")}
-    settings = config(**asked)
+    settings = experiment_config(**asked)
     assert settings.controls == (*CONTROLS, "emap")
     grown = run(settings)
     assert set(grown.skipped) == set(whole.trained)
@@ -64,8 +55,8 @@ def test_controls_are_rows_of_the_table_and_a_killed_matrix_goes_on(config, back
     assert all(predictions(settings, name).equals(kept[name]) for name in lost)
 
 
-def test_controls_are_fine_tuned_as_their_model_is(config, backbones):
-    settings = config(
+def test_controls_are_fine_tuned_as_their_model_is(experiment_config, backbones):
+    settings = experiment_config(
         is_frozen=False, epochs=1, controls=("all",), second_image_backbone=str(backbones / "vit"), models=("gmu",)
     )
     assert len(run(settings).trained) == 1 + len(CONTROLS) + 1
@@ -78,9 +69,11 @@ def test_controls_are_fine_tuned_as_their_model_is(config, backbones):
     assert of_vit == sum(p.numel() for p in load_image_backbone(str(backbones / "vit")).parameters())
 
 
-def test_a_second_image_encoder_is_trained_as_deep_as_the_first_and_not_as_the_text_encoder(config, backbones):
+def test_a_second_image_encoder_is_trained_as_deep_as_the_first_and_not_as_the_text_encoder(
+    experiment_config, backbones
+):
     second = str(backbones / "vit")
-    settings = config(
+    settings = experiment_config(
         is_frozen=False,
         epochs=1,
         image_layers=1,
@@ -101,7 +94,7 @@ def test_a_second_image_encoder_is_trained_as_deep_as_the_first_and_not_as_the_t
     assert 0 < sum(each.numel() for each in of_last_block) == with_it - without < sum(p.numel() for p in parameters)
 
 
-def test_a_control_that_cannot_be_is_a_clear_error(config):
+def test_a_control_that_cannot_be_is_a_clear_error(experiment_config):
     for options, message in (
         (
             {"controls": ("upside_down",)},
@@ -119,9 +112,9 @@ def test_a_control_that_cannot_be_is_a_clear_error(config):
         ({"controls": ("emap",), "models": ("image_only",)}, "EMAP is of the best fusion, and no model with"),
     ):
         with pytest.raises(UserError) as raised:
-            run(config(**options))
+            run(experiment_config(**options))
         assert message in str(raised.value)
-    assert "second_image" not in config(controls=("all",)).controls
+    assert "second_image" not in experiment_config(controls=("all",)).controls
 
 
 @pytest.mark.parametrize(
@@ -132,23 +125,23 @@ def test_a_control_that_cannot_be_is_a_clear_error(config):
         (("concat", "attention_pooling"), ("concat",), "concat"),
     ],
 )
-def test_controls_are_of_a_model_that_is_trained(config, models, named, expected):
-    settings = config(models=models, controls=("empty_text",), control_models=named)
+def test_controls_are_of_a_model_that_is_trained(experiment_config, models, named, expected):
+    settings = experiment_config(models=models, controls=("empty_text",), control_models=named)
     assert [each.name for each in runs_of(settings) if each.control] == [f"{expected}+empty_text-official-0"]
 
 
-def test_controls_of_a_model_that_is_not_trained_are_told(config, capsys):
-    settings = config(models=("image_only",), controls=("empty_text",), control_models=("concat",), epochs=1)
+def test_controls_of_a_model_that_is_not_trained_are_told(experiment_config, capsys):
+    settings = experiment_config(models=("image_only",), controls=("empty_text",), control_models=("concat",), epochs=1)
     run(settings)
     said = "controls of concat are held against concat, which is not trained yet: --model concat"
     assert said in " ".join(capsys.readouterr().err.split())
 
 
-def test_emap_without_its_model_says_what_to_delete(config):
-    settings = config(models=("concat",))
+def test_emap_without_its_model_says_what_to_delete(experiment_config):
+    settings = experiment_config(models=("concat",))
     run(settings)
     shutil.rmtree(settings.out / "models" / "concat-official-0")
     with pytest.raises(
         UserError, match=r"EMAP needs the model .*, which was deleted\n  fix: delete .*concat-official-0"
     ):
-        run(config(models=("concat",), controls=("emap",)))
+        run(experiment_config(models=("concat",), controls=("emap",)))

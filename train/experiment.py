@@ -225,7 +225,6 @@ def _tell_data(console: Console, examples: Examples, splits: dict[Protocol, Spli
             named = ", ".join(f"'{examples.class_names[label]}'" for label in absent)
             say(console, f"{protocol}: no train rows of {named}: test rows of it can only be wrong, and they count")
     if examples.n_without_features:
-        said = f"{examples.n_without_features} rows of the list have no features and are left out"
-        say(console, said)
+        say(console, f"{examples.n_without_features} rows of the list have no features and are left out")
     if examples.n_without_text:
         say(console, f"{examples.n_without_text} rows have no description; their text is empty")
