@@ -9,6 +9,7 @@ from annotate.engines import Answer
 from annotate.provenance import utc_now
 from annotate.runners import Report
 from annotate.shard import Shard
+from builders.errors import UserError
 from builders.files import read_json, write_json
 
 EVERY_S = 2.0
@@ -115,9 +116,17 @@ class SessionLog:
 
 
 def read_sessions(run: Path) -> list[Session]:
-    """All sessions of a run, the oldest first."""
+    """All sessions of a run, the oldest first. Raises `UserError` on a file that is damaged."""
     files = sorted((run / "sessions").glob("*.json"), key=lambda file: file.stem)
-    return sorted((Session(**read_json(file)) for file in files), key=lambda session: session.started_at)
+    return sorted(map(_read, files), key=lambda session: session.started_at)
+
+
+def _read(file: Path) -> Session:
+    try:
+        return Session(**read_json(file))
+    except (TypeError, UserError) as error:
+        said = str(error) if isinstance(error, UserError) else f"{file} does not tell a session: {error}"
+        raise UserError(said, f"rm '{file}': it holds the times of one session and no description") from error
 
 
 def _rate(n: float, seconds: float) -> float:

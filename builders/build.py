@@ -109,7 +109,11 @@ class BuildSummary:
 def named_run(text: str) -> tuple[Path, str | None]:
     """`NAME=RUN` as the run's folder and what to call its set; any other text, or a folder so called, is a folder."""
     name, equals, path = text.partition("=")
-    return (Path(path), name) if equals and name and path and not Path(text).exists() else (Path(text), None)
+    try:
+        is_there = Path(text).exists()
+    except OSError:  # longer than any file's name
+        is_there = False
+    return (Path(path), name) if equals and name and path and not is_there else (Path(text), None)
 
 
 def build(

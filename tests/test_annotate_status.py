@@ -40,6 +40,17 @@ def test_a_finished_run(photos, tmp_path):
     assert status.time_left_s == 0
 
 
+@pytest.mark.parametrize("content", ["{", '{"words": 1}', "[]"])
+def test_a_damaged_session_is_named_and_may_be_removed(photos, tmp_path, content):
+    run(config(photos, tmp_path / "run"))
+    (file,) = (tmp_path / "run/sessions").glob("*.json")
+    file.write_text(content)
+    with pytest.raises(UserError, match=rf"^{file} (is damaged|does not tell a session)[^\n]+\n  fix: rm '{file}': "):
+        status_of(tmp_path / "run")
+    file.unlink()
+    assert status_of(tmp_path / "run").n_ok == 6
+
+
 def test_a_running_and_then_a_killed_run(photos, tmp_path):
     code = (
         "import sys; from annotate.config import AnnotateConfig; from annotate.job import run\n"

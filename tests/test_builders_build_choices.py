@@ -108,6 +108,8 @@ def test_a_set_is_called_as_asked_for_and_the_card_tells_how(photographs, make_r
     second = shutil.copytree(first, tmp_path / "run=2")
     assert named_run(f"tiny-again={second}") == (second, "tiny-again")
     assert named_run(str(second)) == (second, None)
+    too_long = 300 * "a"
+    assert named_run(f"{too_long}={second}") == (second, too_long)
     config = BuildConfig(images=photographs, runs=(first, second), names={second: "tiny-again"}, out=out)
     summary = build(config, finish=write_card)
     assert list(summary.sets) == ["tiny", "tiny-again"]

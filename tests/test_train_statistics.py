@@ -37,6 +37,12 @@ def test_one_seed_has_no_interval():
     assert t_interval([70.0]) is None
 
 
+def test_the_t_interval_ends_where_the_score_does():
+    found = t_interval([90.0, 99.0], 0, 100)
+    assert (found.low, found.high) == (pytest.approx(94.5 - 12.7062 * 4.5, abs=1e-3), 100)
+    assert t_interval([1.0, 10.0], 0, 100).low == 0
+
+
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_scipys_binomial_test(first, second):
     expected = stats.binomtest(first, first + second, 0.5).pvalue if first + second else 1.0

@@ -14,8 +14,12 @@ class Interval:
     high: float
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+def t_interval(
+    values: Sequence[float], low: float = -math.inf, high: float = math.inf, level: float = 0.95
+) -> Interval | None:
     """`mean ± t(level, n - 1) · sd / √n`; None for a single value, which says nothing about chance.
+
+    What the mean cannot be, below `low` or above `high`, is left out of it: the interval covers no less without.
 
     It covers what another seed would change, not what other test images would.
     Student 1908, "The probable error of a mean", Biometrika 6(1).
@@ -24,7 +28,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
     if n < 2:
         return None
     half = t_quantile(level, n - 1) * stdev(values) / math.sqrt(n)
-    return Interval(mean(values) - half, mean(values) + half)
+    return Interval(max(low, mean(values) - half), min(high, mean(values) + half))
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:

@@ -84,9 +84,9 @@ def _score(tested: Tested, drawn: Resamples, predicted: Predicted, resampled: Re
         n_seeds=n_seeds,
         n_test=len(tested.labels),
         n_groups=drawn.counts.shape[1],
-        accuracy_over_seeds=t_interval(accuracies),
+        accuracy_over_seeds=t_interval(accuracies, 0, 100),
         accuracy_bootstrap=interval(100 * resampled.accuracy, weights, 0, 100),
-        macro_f1_over_seeds=t_interval(macro_f1s),
+        macro_f1_over_seeds=t_interval(macro_f1s, 0, 1),
         macro_f1_bootstrap=interval(resampled.macro_f1, weights, 0, 1),
     )
 
