@@ -1,6 +1,7 @@
 """bench annotate: what it measures it measures for real; figures are kept, timings are never asserted."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from annotate.bench import WAYS, BenchConfig, as_markdown, bench_annotate
 from annotate.bench.scale import bench_scale
+from annotate.bench.server import environment
 from builders.errors import UserError
 from builders.process_tree import Watch, tree_of
 from builders.sample import write_sample
@@ -43,6 +45,18 @@ def test_a_tree_holds_children_of_children():
         for pid in tree:
             Path(f"/proc/{pid}/stat").read_text()
         subprocess.run(["kill", "-9", *map(str, tree)], check=True)
+
+
+def test_a_server_is_repaired_though_a_path_is_set_and_keeps_what_a_person_set(monkeypatch):
+    monkeypatch.setattr("builders.torch_repair.hook.mismatch", lambda package: "made up")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "INFO")
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # as an engine in this process sets it
+    found = environment()
+    assert found.items() >= {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_NO_USAGE_STATS": "1"}.items()
+    first, *others = found["PYTHONPATH"].split(os.pathsep)
+    assert (Path(first, "sitecustomize.py").is_file(), others) == (True, ["/somewhere"])
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in found
 
 
 def test_an_unknown_way_is_named(tmp_path):

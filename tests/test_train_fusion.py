@@ -220,7 +220,7 @@ def test_a_few_steps_fit_a_few_rows(name, hidden_dims):
     mask = torch.arange(7) < torch.arange(12)[:, None] % 7 + 1
     features = Features(tokens[0], tokens[0].mean(dim=1), tokens[1], tokens[1].mean(dim=1), mask)
     labels = torch.arange(12) % 3
-    optimizer = torch.optim.AdamW(fusion.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(fusion.parameters(), lr=0.01, fused=True)
     for _ in range(60):
         loss = F.cross_entropy(fusion(features), labels)
         optimizer.zero_grad()

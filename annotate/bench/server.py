@@ -34,7 +34,7 @@ def running_server(
     words += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", name, "--dtype", dtype]
     words += ["--limit-mm-per-prompt", '{"image": 1, "video": 0}', "--mm-processor-cache-gb", "0"]
     words += ["--api-server-count", str(n_front_ends), *_options(engine_args)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, env={**_environment(), **os.environ}) as server:
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, env=environment()) as server:
         try:
             _wait_for(f"http://127.0.0.1:{port}/health", server)
             yield f"http://127.0.0.1:{port}"
@@ -55,10 +55,11 @@ def _options(engine_args: dict[str, Any]) -> list[str]:
     return words
 
 
-def _environment() -> dict[str, str]:
-    ours = {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu_build() else {}), **child_environment(os.environ)}
+def environment() -> dict[str, str]:
+    """The server's: this process's own, what an engine here would set and is not set, and the repair of torchvision."""
+    ours = {**ENVIRONMENT, **(CPU_ENVIRONMENT if is_cpu_build() else {}), **os.environ}
     ours.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # a server cannot do without
-    return ours
+    return {**ours, **child_environment(os.environ)}
 
 
 def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
