@@ -7,7 +7,7 @@ export PYTHON ?=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
 QUICK_WORKERS := auto --maxprocesses 4
-# Slow tests wait for engines that start, for timeouts and for the disk: one more at once than there are cores.
+# Slow tests wait for engines that start, for timeouts and for the disk: two more at once than there are cores.
 SLOW_WORKERS := $$($(BIN)/python -c "from builders.index import n_cores; print(min(n_cores(), 4) + 2)")
 
 help:
