@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 from PIL import Image
 
+from annotate.runners.ray import ENVIRONMENT as OF_RAY
 from builders.files import write_json, write_table
 from builders.index import index_images, write_index
 from builders.schema import DESCRIPTION_SCHEMA, Description, IndexRow, to_table
@@ -28,6 +29,7 @@ os.environ |= {  # children too; as many workers as cores run tests, and threads
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else every engine ties itself to all cores
 }
+os.environ |= OF_RAY  # which reads it when it is first imported, and vLLM imports it
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1"}  # children too
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test judges how fast a machine is

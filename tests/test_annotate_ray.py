@@ -18,7 +18,6 @@ from PIL import Image
 from annotate.config import AnnotateConfig
 from annotate.job import run
 from annotate.runners import Stop
-from annotate.runners.ray import ENVIRONMENT
 from builders.errors import UserError
 from builders.files import read_json
 from builders.index import index_images
@@ -36,8 +35,6 @@ pytestmark = [
 def ray_folder(monkeypatch):
     """A folder of Ray's own for each test: a cluster that is started leaves its address there, and `ray.init` of a test
     beside it in another process would join that cluster. Short, because Ray's sockets lie in it."""
-    for name, value in ENVIRONMENT.items():  # Ray reads it once, when a test of this process first imports it
-        monkeypatch.setenv(name, value)
     with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         yield
