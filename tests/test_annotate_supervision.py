@@ -3,8 +3,10 @@
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from itertools import pairwise
+from multiprocessing.connection import wait
 
 import pytest
 
@@ -45,6 +47,19 @@ def photos(tmp_path_factory):
 def keys(photos):
     """sha256 of every image, in the order in which they are asked about."""
     return [row.image_sha256 for row in index_images(photos, 0)]
+
+
+def test_why_an_engine_failed_is_heard_though_it_says_so_between_two_looks(photos, keys, tmp_path, monkeypatch):
+    def early(connections, timeout_s):
+        ready = wait(connections, 0)
+        time.sleep(0.2)  # within which an engine fails, says why and is gone
+        return ready
+
+    monkeypatch.setattr("annotate.runners.local.wait", early)
+    script = {keys[0]: {"raise": "boom"}}
+    summary = run(config(photos, tmp_path / "run", script=script, retries=0))
+    assert (summary.n_ok, summary.n_failed) == (N_PHOTOS - 1, 1)
+    assert set(summary.restarts) == {"RuntimeError: boom"}
 
 
 @pytest.mark.parametrize("data_parallel", [pytest.param(1, marks=pytest.mark.slow), 2])

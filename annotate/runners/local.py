@@ -97,12 +97,13 @@ class LocalRunner:
         """What the engines say within a tick; those that died or hang are replaced."""
         ready = wait([process.connection for process in self._processes], TICK_S)
         for number, process in enumerate(self._processes):
-            if process.connection in ready:
+            is_exited = process.is_exited()  # asked first: its last word, why it failed, is in the pipe then
+            if is_exited or process.connection in ready:
                 yield from self._hear_one(process)
-            if not process.has_ended and process.oldest_s() > self._timeout_s:
-                process.kill(f"no answer for {self._timeout_s:g} s (--timeout)")
-            if process.has_ended or (process.is_exited() and process.connection not in ready):
+            if process.has_ended or is_exited:
                 yield from self._replace(number, process, work)
+            elif process.oldest_s() > self._timeout_s:
+                process.kill(f"no answer for {self._timeout_s:g} s (--timeout)")
 
     def _hear_one(self, process: Process) -> Iterator[EngineFacts | Answer]:
         while not process.has_ended and process.connection.poll():
